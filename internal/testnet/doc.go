@@ -1,0 +1,34 @@
+// Package testnet emulates wide-area networks: delay, jitter, random and bursty loss, limited rate, black holes and
+// partitions. Tests run whole meshes over it in memory, and `meridian dev --delay` puts it between real processes.
+//
+//	             ┌─ link.go ───────────────┐
+//	WriteTo ───▶ │ shaper: lost? blocked?  │ ──▶ scheduler (heap by due time) ──▶ deliver
+//	             │ when does it arrive?    │
+//	             └─────────────────────────┘
+//	DelayConn: deliver = WriteTo of the wrapped net.PacketConn        (real sockets, one-way, outgoing only)
+//	Switch:    deliver = inbox of the Endpoint with that address      (in memory, one Link per direction and host pair)
+//
+// # Doors
+//
+// NewDelayConn wraps a socket; Set and Block change what happens to packets for one destination while it runs.
+// NewSwitch makes a network; Listen joins it; Set, SetDefault, Block, Partition and Heal change it while it runs.
+//
+// # Goroutines
+//
+// One scheduler per DelayConn and one per Switch. It waits for the earliest packet in flight and ends with Close.
+// All waiting is on channels and timers, so both may be used inside a testing/synctest bubble (a DelayConn only if
+// the connection it wraps may).
+//
+// # Units and limits
+//
+// Loss is a share from 0 to 1. Rate is bits per second of UDP payload. At most MaxInFlight packets are in flight per
+// DelayConn or Switch and InboxPackets wait in one Endpoint; what exceeds that is dropped and counted. A DelayConn
+// sends on ticks of 0.5 ms, so that many packets share one timer: a packet is late by up to that, never early. A Switch is exact.
+// Packets of one direction are never reordered: jitter moves a packet back to its predecessor's time at the earliest.
+// The same seed and the same sequence of packets give the same losses and delays.
+//
+// # References
+//
+// Gilbert–Elliott loss: G. Haßlinger, O. Hohlfeld, "The Gilbert-Elliott Model for Packet Loss in Real Time Services on
+// the Internet", MMB 2008; RFC 6534 §4 (loss episodes).
+package testnet
