@@ -1,0 +1,40 @@
+// Package meshnet is the ground nodes talk over: one UDP socket per node, QUIC with mutual TLS 1.3 on it, one ALPN per
+// service, and peers known by the node ID in their certificate. It knows nothing of what is said.
+//
+//	            ┌──────────── Network (one UDP socket, one identity) ────────────┐
+//	Dial ──────▶│ quic.Transport ── Listener ─┬─ meridian-media/1  ─▶ h(*Conn)   │
+//	            │                             ├─ meridian-gossip/1 ─▶ h(*Conn)   │
+//	            │                             ├─ meridian-raft/1   ─▶ h(*Conn)   │
+//	OpenService▶│ pool: one control Conn/peer ┴─ meridian-ctl/1    ─▶ services   │
+//	            └────────────────────────────────────────────────────────────────┘
+//
+// A service stream begins with a header, then belongs to the service:
+//
+//	+-------------+-------------+----------------------+
+//	| version = 1 | name length | name (1 to 64 bytes) |
+//	+-------------+-------------+----------------------+
+//
+// # Doors
+//
+// [NewCA], [LoadCA], [CA.Issue]: the mesh's own certificate authority. [LoadIdentity]: a node's certificate.
+// [New] binds the socket; [Network.Run] accepts; [Network.Dial] opens a [Conn] to a named node; [Network.OpenService]
+// and [Network.HandleService] give typed streams over one pooled control connection, whichever side dialled it.
+// [WriteMessage] and [ReadMessage] frame protobuf on a [Stream].
+//
+// # Goroutines
+//
+// Run owns: accept (1, reads the listener, ends with it), stray (1, reads packets that are not QUIC, ends with Run),
+// one per accepted connection (runs its handler), one per control connection (accepts service streams, ends with the
+// connection) and one per service stream (header, then the handler). A dialled control connection is served likewise.
+// A dial of the pool runs in a goroutine of its own, bounded by Config.HandshakeTimeout.
+//
+// # Units and limits
+//
+// Streams a peer may have open on one connection: Config.MaxStreams. Service names: 64 bytes. A message: MaxMessageBytes.
+// Control connections kept per peer: 4. Datagrams: [Conn.MaxDatagramBytes]. Trust: TLS 1.3 only, the mesh CA is the
+// only root, certificates serve both directions, and a name other than the node ID means nothing.
+//
+// # References
+//
+// RFC 9000 (QUIC), RFC 9221 (DATAGRAM), RFC 5280 (X.509), RFC 8446 (TLS 1.3).
+package meshnet
