@@ -1,0 +1,204 @@
+// People in a call: each is a browser context with a fake camera and microphone, driven through
+// the page itself, observed through window.__meridian.
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { chromium } from 'playwright-core'
+import { results } from './mesh.mjs'
+
+const chromiumPath = process.env.CHROMIUM ?? '/usr/bin/chromium'
+const flags = [
+  '--no-sandbox', '--use-fake-device-for-media-stream=fps=15', '--use-fake-ui-for-media-stream', '--autoplay-policy=no-user-gesture-required',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
+  '--disable-background-timer-throttling', '--disable-features=WebRtcHideLocalIpsWithMdns',
+]
+
+/** A freeze longer than this, in seconds, fails a test. */
+export const maxFreeze = 0.5
+
+export const sleep = (ms) => new Promise((r) => setTimeout(r, ms))
+
+/** Calls probe every interval until it gives something truthy, and returns that. */
+export async function until(what, probe, { timeout = 20_000, interval = 150 } = {}) {
+  const deadline = Date.now() + timeout
+  let last
+  for (;;) {
+    try {
+      const got = await probe()
+      if (got) return got
+      last = undefined
+    } catch (err) {
+      last = err
+    }
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${timeout} ms${last ? ` (${last.message})` : ''}`)
+    await sleep(interval)
+  }
+}
+
+export async function openBrowser() {
+  const browser = await chromium.launch({ executablePath: chromiumPath, headless: true, args: flags })
+  const people = new Set()
+  return {
+    browser,
+    people,
+    /** Opens the page of a node and joins. options: room, name, region, pc, more (extra query parameters), viewport. */
+    async join(node, options) {
+      const person = await Person.open(browser, node, options)
+      people.add(person)
+      return person
+    },
+    /** Leaves for everyone; on failure keeps what they saw in test-results. */
+    async clear(failedTest) {
+      if (failedTest) for (const p of people) await p.keep(failedTest)
+      for (const p of people) await p.close()
+      people.clear()
+    },
+    close: () => browser.close(),
+  }
+}
+
+export class Person {
+  static async open(browser, node, { room, name, region = node.name, pc, more = {}, viewport = { width: 640, height: 480 }, colorScheme = 'light' }) {
+    const context = await browser.newContext({ viewport, colorScheme })
+    await context.grantPermissions(['camera', 'microphone', 'clipboard-read', 'clipboard-write'], { origin: new URL(node.http).origin })
+    const page = await context.newPage()
+    const person = new Person(context, page, name, region)
+    const query = new URLSearchParams({ autojoin: '1', video: '360', room, name, region, ...(pc ? { pc } : {}), ...more })
+    await page.goto(`${node.http}/?${query}`)
+    await person.connected()
+    return person
+  }
+
+  constructor(context, page, name, region) {
+    Object.assign(this, { context, page, name, region, log: [] })
+    page.on('console', (m) => this.log.push(`${new Date().toISOString()} ${m.type()} ${m.text()}`))
+    page.on('pageerror', (e) => this.log.push(`${new Date().toISOString()} pageerror ${e.stack ?? e}`))
+  }
+
+  stats() {
+    return this.page.evaluate(() => window.__meridian?.stats())
+  }
+
+  connected(timeout = 20_000) {
+    return until(`${this.name} is connected`, async () => {
+      const problem = await this.page.locator('.ended-card h1').textContent({ timeout: 1 }).catch(() => undefined)
+      if (problem) throw new Error(`the page says: ${problem}`)
+      return (await this.page.locator('[data-testid=call]').getAttribute('data-phase', { timeout: 1000 })) === 'connected'
+    }, { timeout })
+  }
+
+  /** What this person receives from another, or undefined. */
+  async from(other) {
+    const stats = await this.stats()
+    return stats?.remotes.find((r) => r.name === other.name)
+  }
+
+  /** Waits until this person both sees and hears the other: decoded frames and audio energy grow. */
+  async seesAndHears(other, { timeout = 20_000, video = true, audio = true } = {}) {
+    let base
+    return until(`${this.name} ${video ? 'sees' : ''}${video && audio ? ' and ' : ''}${audio ? 'hears' : ''} ${other.name}`, async () => {
+      const now = await this.from(other)
+      if ((video && !now?.video) || (audio && !now?.audio)) return false
+      // a source that was published again starts its counters again
+      if (!base || (video && now.video.framesDecoded < base.video.framesDecoded) || (audio && now.audio.totalAudioEnergy < base.audio.totalAudioEnergy)) {
+        base = now
+        return false
+      }
+      const frames = video ? now.video.framesDecoded - base.video.framesDecoded : 0
+      const energy = audio ? now.audio.totalAudioEnergy - base.audio.totalAudioEnergy : 0
+      return (!video || frames >= 5) && (!audio || energy > 1e-5) ? now : false
+    }, { timeout })
+  }
+
+  tile(other) {
+    return this.page.locator(`.tile[aria-label="${other.name}"]`)
+  }
+
+  control(id) {
+    return this.page.getByTestId(id)
+  }
+
+  async keep(test) {
+    const base = `${results}${slug(test)}-${slug(this.name)}`
+    mkdirSync(results, { recursive: true })
+    await this.page.screenshot({ path: `${base}.png`, timeout: 5000 }).catch(() => undefined)
+    const stats = await Promise.race([this.stats().catch((e) => String(e)), sleep(3000)])
+    writeFileSync(`${base}.log`, this.log.join('\n') + `\n\n${JSON.stringify(stats, null, 2)}\n`)
+  }
+
+  async leave() {
+    await this.control('leave').click()
+    await this.page.getByTestId('rejoin').waitFor()
+  }
+
+  async close() {
+    await this.context.close().catch(() => undefined)
+  }
+}
+
+/** Each of the people sees and hears each of the others. */
+export function allMeet(people, options) {
+  return Promise.all(people.flatMap((a) => people.filter((b) => b !== a).map((b) => a.seesAndHears(b, options))))
+}
+
+/**
+ * Watches who receives whom for some seconds and fails on a freeze over maxFreeze, a second without
+ * a frame, or three seconds without sound. Returns one row per direction.
+ */
+export async function watch(people, seconds, others = (p) => people.filter((o) => o !== p)) {
+  const rows = new Map()
+  const problems = []
+  const end = Date.now() + seconds * 1000
+  for (let second = 0; Date.now() < end || second === 0; second++) {
+    await Promise.all(
+      people.map(async (p) => {
+        const stats = await p.stats()
+        for (const o of others(p)) {
+          const key = `${p.name} ← ${o.name}`
+          const now = stats?.remotes.find((r) => r.name === o.name)
+          const row = rows.get(key)
+          if (!now?.video || !now?.audio) {
+            problems.push(`${key}: gone after ${second} s`)
+            continue
+          }
+          if (!row) {
+            rows.set(key, { first: now, last: now, at: stats.at, longest: 0, gap: 0, quiet: 0, at0: stats.at })
+            continue
+          }
+          const freezes = now.video.freezeCount - row.last.video.freezeCount
+          const frozen = now.video.totalFreezesDuration - row.last.video.totalFreezesDuration
+          // one freeze in the interval is measured exactly; several at least by their mean
+          if (freezes > 0) row.longest = Math.max(row.longest, frozen / freezes)
+          row.gap = Math.max(row.gap, now.video.maxGapMs)
+          if (now.video.framesDecoded <= row.last.video.framesDecoded) problems.push(`${key}: no frame between ${second - 1} and ${second} s`)
+          row.quiet = now.audio.totalAudioEnergy > row.last.audio.totalAudioEnergy ? 0 : row.quiet + 1
+          if (row.quiet === 3) problems.push(`${key}: no sound for 3 s`)
+          Object.assign(row, { last: now, at: stats.at })
+        }
+      }),
+    )
+    await sleep(1000)
+  }
+  const report = [...rows].map(([key, r]) => ({
+    who: key,
+    'frames/s': round((r.last.video.framesDecoded - r.first.video.framesDecoded) / ((r.at - r.at0) / 1000), 1),
+    width: r.last.video.frameWidth,
+    freezes: r.last.video.freezeCount - r.first.video.freezeCount,
+    'longest freeze ms': Math.round(r.longest * 1000),
+    'longest gap on screen ms': Math.round(r.gap),
+    'energy': round(r.last.audio.totalAudioEnergy - r.first.audio.totalAudioEnergy, 4),
+    nack: r.last.video.nackCount - r.first.video.nackCount,
+    pli: r.last.video.pliCount - r.first.video.pliCount,
+  }))
+  for (const r of report) if (r['longest freeze ms'] > maxFreeze * 1000) problems.push(`${r.who}: froze for ${r['longest freeze ms']} ms`)
+  console.table(report)
+  assert.deepEqual(problems, [], 'media did not flow without interruption')
+  return report
+}
+
+export function round(x, digits) {
+  return Number(x.toFixed(digits))
+}
+
+function slug(text) {
+  return text.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '').slice(0, 60)
+}
