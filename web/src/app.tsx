@@ -15,7 +15,7 @@ const Call = lazy(() => import('./call/Call'))
 type View = { at: 'lobby' } | { at: 'call'; session: Session } | { at: 'ended'; request: JoinRequest; problem?: Problem }
 
 export function App() {
-  const params = useMemo(() => parseParams(location.search), [])
+  const params = useMemo(() => parseParams(location.search, location.hash), [])
   const [room, setRoom] = useState(() => params.room ?? randomRoom())
   const [view, setView] = useState<View>({ at: 'lobby' })
   const [loadFailed, setLoadFailed] = useState(false)
@@ -41,7 +41,7 @@ export function App() {
       url.searchParams.set('room', choice.room)
       history.replaceState(null, '', url)
       setRoom(choice.room)
-      return join({ ...choice, identity: newIdentity(choice.name), clientIp: params.clientIp, singlePeerConnection: params.singlePeerConnection, video: params.video })
+      return join({ ...choice, identity: newIdentity(choice.name), clientIp: params.clientIp, pass: params.pass, singlePeerConnection: params.singlePeerConnection, video: params.video })
     },
     [join, params],
   )

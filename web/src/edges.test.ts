@@ -46,6 +46,19 @@ describe('requestGrant', () => {
   it('refuses an answer without a token', async () => {
     await expect(requestGrant(req, [], (async () => answer({ server_url: 'ws://x' })) as unknown as typeof fetch)).rejects.toBeInstanceOf(EdgeError)
   })
+  it('repeats what the node says went wrong and what to do', async () => {
+    const fetcher = (async () => answer({ error: 'an access token is needed', hint: 'send one' }, 401)) as unknown as typeof fetch
+    await expect(requestGrant(req, [], fetcher)).rejects.toMatchObject({ kind: 'refused', message: 'An access token is needed. Send one.' })
+  })
+  it('tells a mesh without a free edge from silence', async () => {
+    await expect(requestGrant(req, [], (async () => answer('', 503)) as unknown as typeof fetch)).rejects.toMatchObject({ kind: 'no-edge' })
+  })
+  it('shows a pass', async () => {
+    let auth: unknown
+    const fetcher = (async (_: string, init: RequestInit) => ((auth = (init.headers as Record<string, string>).Authorization), answer({ server_url: 'ws://x', participant_token: 't' }))) as unknown as typeof fetch
+    await requestGrant({ ...req, pass: 'abc' }, [], fetcher)
+    expect(auth).toBe('Bearer abc')
+  })
   it('sends region and client address only when set', async () => {
     const seen: { url: string; body: string }[] = []
     const fetcher = (async (url: string, init: RequestInit) => {
@@ -55,8 +68,8 @@ describe('requestGrant', () => {
     await requestGrant(req, [], fetcher)
     await requestGrant({ ...req, region: 'eu-west', clientIp: '1.2.3.4' }, [], fetcher)
     expect(JSON.parse(seen[0]!.body)).toEqual({ room_name: 'r', participant_name: 'Ada', participant_identity: 'ada-1' })
-    expect(JSON.parse(seen[1]!.body)).toMatchObject({ region: 'eu-west' })
-    expect(seen[1]!.url).toBe('v1/edge?client_ip=1.2.3.4')
+    expect(seen[0]!.url).toBe('v1/edge')
+    expect(seen[1]!.url).toBe('v1/edge?region=eu-west&client_ip=1.2.3.4')
   })
 })
 

@@ -34,9 +34,7 @@ const timeoutMs = 5000
 
 /** Ranked edges for this caller, nearest first. Throws EdgeError. */
 export async function listEdges(clientIp?: string, fetcher: Fetch = fetch): Promise<Edge[]> {
-  const query = clientIp ? `?client_ip=${encodeURIComponent(clientIp)}` : ''
-  const body = await call(fetcher, `v1/edges${query}`, {})
-  return edgesOf(body)
+  return edgesOf(await call(fetcher, `v1/edges${query({ client_ip: clientIp })}`, {}))
 }
 
 export interface GrantRequest {
@@ -45,6 +43,8 @@ export interface GrantRequest {
   identity: string
   region?: string
   clientIp?: string
+  /** An access token of a mesh that hands out none by itself. */
+  pass?: string
 }
 
 /**
@@ -52,22 +52,21 @@ export interface GrantRequest {
  * A refusal (4xx) is final, silence is not. Throws EdgeError.
  */
 export async function requestGrant(req: GrantRequest, known: Edge[] = [], fetcher: Fetch = fetch): Promise<Grant> {
-  const query = req.clientIp ? `?client_ip=${encodeURIComponent(req.clientIp)}` : ''
+  const where = query({ region: req.region, client_ip: req.clientIp })
   const init: RequestInit = {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
+    headers: { 'Content-Type': 'application/json', ...(req.pass ? { Authorization: `Bearer ${req.pass}` } : {}) },
     body: JSON.stringify({
       room_name: req.room,
       participant_name: req.name,
       participant_identity: req.identity,
-      ...(req.region ? { region: req.region } : {}),
     }),
   }
   const bases = ['', ...known.map((e) => e.http.replace(/\/*$/, '/')).filter((h) => /^https?:/.test(h))]
   let last: unknown
   for (const base of bases) {
     try {
-      const body = await call(fetcher, `${base}v1/edge${query}`, init)
+      const body = await call(fetcher, `${base}v1/edge${where}`, init)
       const { server_url, participant_token } = body as Partial<Grant>
       if (typeof server_url !== 'string' || typeof participant_token !== 'string') {
         throw new EdgeError('no-edge', 'the answer names no edge')
@@ -126,14 +125,36 @@ async function call(fetcher: Fetch, url: string, init: RequestInit): Promise<unk
     throw new EdgeError('unreachable', err instanceof Error ? err.message : String(err))
   }
   if (!res.ok) {
-    const text = (await res.text().catch(() => '')).slice(0, 300)
-    throw new EdgeError(res.status < 500 ? 'refused' : 'unreachable', text || res.statusText, res.status)
+    const kind = res.status === 503 ? 'no-edge' : res.status < 500 ? 'refused' : 'unreachable'
+    throw new EdgeError(kind, (await reason(res)).slice(0, 300) || res.statusText, res.status)
   }
   try {
     return await res.json()
   } catch {
     throw new EdgeError('unreachable', 'the answer is not JSON')
   }
+}
+
+/** "what went wrong. What to do" of an error body; other text as it is. */
+async function reason(res: Response): Promise<string> {
+  const text = await res.text().catch(() => '')
+  try {
+    const { error, hint } = JSON.parse(text) as { error?: unknown; hint?: unknown }
+    return [error, hint].filter((s): s is string => typeof s === 'string' && s !== '').map(sentence).join(' ')
+  } catch {
+    return text
+  }
+}
+
+export function sentence(text: string): string {
+  const t = text.trim()
+  if (!t) return ''
+  return t.charAt(0).toUpperCase() + t.slice(1) + (/[.!?]$/.test(t) ? '' : '.')
+}
+
+function query(params: Record<string, string | undefined>): string {
+  const q = new URLSearchParams(Object.entries(params).filter((p): p is [string, string] => Boolean(p[1]))).toString()
+  return q && `?${q}`
 }
 
 function edgesOf(body: unknown): Edge[] {

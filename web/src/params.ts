@@ -6,6 +6,8 @@ export interface Params {
   region?: string
   /** Shown to the node as the caller's address; only a node in dev mode listens to it. */
   clientIp?: string
+  /** From the fragment (#token=…), which browsers send to nobody: an access token for a mesh that hands out none by itself. */
+  pass?: string
   autojoin: boolean
   /** One peer connection for both directions, or one for each; undefined leaves it to the client library. */
   singlePeerConnection?: boolean
@@ -13,7 +15,7 @@ export interface Params {
   video: 360 | 540 | 720
 }
 
-export function parseParams(search: string): Params {
+export function parseParams(search: string, hash = ''): Params {
   const q = new URLSearchParams(search)
   const text = (key: string, max = 64) => q.get(key)?.trim().slice(0, max) || undefined
   const pc = q.get('pc')
@@ -23,6 +25,7 @@ export function parseParams(search: string): Params {
     name: text('name'),
     region: text('region'),
     clientIp: text('client_ip'),
+    pass: new URLSearchParams(hash.replace(/^#/, '')).get('token') || undefined,
     autojoin: q.get('autojoin') === '1',
     singlePeerConnection: pc === 'single' ? true : pc === 'dual' ? false : undefined,
     video: video === 360 || video === 540 ? video : 720,

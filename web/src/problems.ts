@@ -1,5 +1,5 @@
 // What went wrong, in words for the person in front of the page: each problem says the way out.
-import { EdgeError } from './edges'
+import { EdgeError, sentence } from './edges'
 
 export interface Problem {
   title: string
@@ -51,14 +51,14 @@ export function worthAnotherEdge(err: unknown): boolean {
 export function joinProblem(err: unknown): Problem {
   if (err instanceof EdgeError) {
     if (err.kind === 'refused') {
-      return { title: 'The server did not let you in', text: `${sentence(err.message)} Check the room name, or ask whoever invited you for a new link.` }
+      return { title: 'The server did not let you in', text: `${sentence(err.message)} If that does not help, ask whoever invited you for a new link.` }
     }
     if (err.kind === 'no-edge') return { title: 'No edge is free', text: 'No node of the mesh takes calls at the moment. Try again in a minute.' }
     return { title: 'The server cannot be reached', text: 'Check your connection, then try again. No other edge answered either.' }
   }
   const e = err as { name?: string; reason?: number; message?: string } | null
   if (e?.name === 'ConnectionError' && !worthAnotherEdge(err)) {
-    return { title: 'Your pass was refused', text: `${sentence(e.message)} It may have expired: go back to the lobby and join again to get a new one.` }
+    return { title: 'Your pass was refused', text: `${sentence(e.message ?? '')} It may have expired: go back to the lobby and join again to get a new one.` }
   }
   return { title: 'The call could not be set up', text: 'None of the edges could be reached. Check your connection, and that a firewall lets WebSocket and UDP through, then try again.' }
 }
@@ -78,10 +78,4 @@ export function endProblem(reason: string | undefined): Problem | undefined {
     default:
       return { title: 'The connection was lost', text: 'Check your connection and rejoin: the call may still be going on.' }
   }
-}
-
-function sentence(text: string | undefined): string {
-  const t = (text ?? '').trim()
-  if (!t) return ''
-  return t.charAt(0).toUpperCase() + t.slice(1) + (/[.!?]$/.test(t) ? '' : '.')
 }

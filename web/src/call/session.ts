@@ -15,6 +15,7 @@ export interface JoinRequest {
   /** Pinned by the person; undefined takes the nearest. */
   region?: string
   clientIp?: string
+  pass?: string
   edges: Edge[]
   camera?: string
   microphone?: string
@@ -125,8 +126,8 @@ export class Session {
   async start(): Promise<void> {
     const tracks = this.capture()
     try {
-      const { room, name, identity, region, clientIp } = this.req
-      this.grant = await requestGrant({ room, name, identity, region, clientIp }, this.req.edges)
+      const { room, name, identity, region, clientIp, pass } = this.req
+      this.grant = await requestGrant({ room, name, identity, region, clientIp, pass }, this.req.edges)
       await this.connectAny(candidates(this.grant, region))
       this.setPhase('connected')
       await this.publish(await tracks)
