@@ -22,8 +22,8 @@ const (
 // Claim opens a room with candidate as its owner, or returns the entry it has: existing says which. id, created and
 // digest are kept in a new entry. When it returns, Lookup knows the entry unless this node's view lags by a second.
 //
-// Like Release and Reassign it goes on over changes of the leader until ctx ends. It returns ErrTableFull, an error
-// wrapping ErrInvalid or ErrClosed, or ErrNoLeader joined with ctx's error.
+// Like Release and Reassign it waits for Run to begin and goes on over changes of the leader until ctx ends. It returns
+// ErrTableFull, an error wrapping ErrInvalid, ErrClosed when Run has ended, or ErrNoLeader joined with ctx's error.
 func (o *Ownership) Claim(
 	ctx context.Context, room mesh.RoomName, id mesh.RoomID, candidate mesh.NodeID, created time.Time, digest string,
 ) (Entry, bool, error) {
@@ -81,6 +81,11 @@ func (o *Ownership) waitForView(ctx context.Context, done func(*view) bool) {
 func (o *Ownership) call(ctx context.Context, c command) (answer, error) {
 	if err := c.validate(); err != nil {
 		return answer{}, err
+	}
+	select {
+	case <-o.begun:
+	case <-ctx.Done():
+		return answer{}, fmt.Errorf("%w: %w", ErrNoLeader, ctx.Err())
 	}
 	var last error
 	var hint mesh.NodeID

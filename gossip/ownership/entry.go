@@ -42,8 +42,8 @@ var (
 	ErrInvalid = errors.New("ownership: invalid argument")
 	// ErrForeignCluster is wrapped by the error of Run when the data folder belongs to another Raft group.
 	ErrForeignCluster = errors.New("ownership: data folder belongs to another group")
-	// ErrClosed is returned by calls on an Ownership that does not run.
-	ErrClosed = errors.New("ownership: not running")
+	// ErrClosed is returned by calls on an Ownership that has stopped.
+	ErrClosed = errors.New("ownership: stopped")
 )
 
 // StaleEpochError says that a room is not at the epoch the caller named. It matches ErrStaleEpoch.

@@ -25,7 +25,8 @@ type testNode struct {
 	mesh   *memMesh
 	id     mesh.NodeID
 	cancel context.CancelFunc
-	done   chan error
+	done   chan struct{} // closed when Run has returned err
+	err    error
 	hist   *history
 }
 
@@ -53,9 +54,16 @@ func start(t *testing.T, m *memMesh, id mesh.NodeID, region mesh.Region, dir str
 	}, testLog().With("self", id), prometheus.NewRegistry())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	tn := &testNode{Ownership: o, mesh: m, id: id, cancel: cancel, done: make(chan error, 1), hist: newHistory()}
+	tn := &testNode{Ownership: o, mesh: m, id: id, cancel: cancel, done: make(chan struct{}), hist: newHistory()}
 	o.Watch(tn.hist.note)
-	go func() { tn.done <- o.Run(ctx) }()
+	go func() {
+		defer close(tn.done)
+		tn.err = o.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-tn.done
+	})
 	return tn
 }
 
@@ -63,7 +71,8 @@ func start(t *testing.T, m *memMesh, id mesh.NodeID, region mesh.Region, dir str
 func (n *testNode) stop(t *testing.T) {
 	t.Helper()
 	n.cancel()
-	require.NoError(t, <-n.done)
+	<-n.done
+	require.NoError(t, n.err)
 	n.mesh.leave(n.id)
 }
 
@@ -80,7 +89,7 @@ func bootstrap(c *Config) { c.Bootstrap = true }
 // eventually waits, in the bubble's time, until ok holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 600 {
+	for range 1200 {
 		if ok() {
 			return
 		}
@@ -399,7 +408,8 @@ func TestForeignFolderIsRefused(t *testing.T) {
 		m := newMemMesh()
 		nodes := three(t, m, dir)
 		x = start(t, m, "x", "us", dir)
-		err := <-x.done
+		<-x.done
+		err := x.err
 		require.ErrorIs(t, err, ErrForeignCluster)
 		require.ErrorContains(t, err, filepath.Join(dir, "x"))
 		require.ErrorContains(t, err, "move the folder away")

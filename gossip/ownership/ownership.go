@@ -35,6 +35,7 @@ type Ownership struct {
 	proposals chan proposal
 	committed chan committing
 	slots     chan struct{} // one per service stream being served
+	begun     chan struct{} // closed when Raft runs
 	closeOnce sync.Once
 	closeErr  error
 
@@ -72,6 +73,7 @@ func New(cfg Config, deps Deps, log *slog.Logger, reg prometheus.Registerer) (*O
 		proposals: make(chan proposal),
 		committed: make(chan committing, maxInFlight),
 		slots:     make(chan struct{}, maxServiceStreams),
+		begun:     make(chan struct{}),
 		cluster:   st.cluster,
 		bound:     st.cluster,
 	}
@@ -121,6 +123,7 @@ func (o *Ownership) Run(ctx context.Context) error {
 		o.wg.Go(func() { loop(loops) })
 	}
 	o.mu.Unlock()
+	close(o.begun)
 
 	select {
 	case <-ctx.Done():

@@ -15,8 +15,8 @@ import (
 
 const (
 	snapshotsKept = 2
-	logCacheSize  = 512             // log entries kept in memory for followers that are a little behind
-	lockTimeout   = 2 * time.Second // how long another process may still hold the folder, as in a quick restart
+	logCacheSize  = 512         // log entries kept in memory for followers that are a little behind
+	lockTimeout   = time.Second // how long another process may still hold the folder, as in a quick restart
 )
 
 var clusterKey = []byte("meridian-cluster-id")
