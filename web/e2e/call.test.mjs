@@ -217,7 +217,7 @@ describe('a call across regions', () => {
     await raman.seesAndHears(ada)
     assert.equal((await crossing()).length, 1)
 
-    await Promise.all([raman.close(), sarah.close()])
+    await Promise.all([raman.leave(), sarah.leave()])
     await until('nothing crosses into an empty region', async () => (await crossing()).length === 0, { timeout: 20_000 })
   })
 })

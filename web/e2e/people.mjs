@@ -166,8 +166,9 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
           }
           const freezes = now.video.freezeCount - row.last.video.freezeCount
           const frozen = now.video.totalFreezesDuration - row.last.video.totalFreezesDuration
-          // one freeze in the interval is measured exactly; several at least by their mean
-          if (freezes > 0) row.longest = Math.max(row.longest, frozen / freezes)
+          // One freeze in the interval is measured exactly. Of several only the sum is known: the longest
+          // is between their mean and what the screen saw, and no longer than the sum.
+          if (freezes > 0) row.longest = Math.max(row.longest, frozen / freezes, freezes > 1 ? Math.min(frozen, now.video.maxGapMs / 1000) : 0)
           row.gap = Math.max(row.gap, now.video.maxGapMs)
           if (now.video.framesDecoded <= row.last.video.framesDecoded) problems.push(`${key}: no frame between ${second - 1} and ${second} s`)
           row.quiet = now.audio.totalAudioEnergy > row.last.audio.totalAudioEnergy ? 0 : row.quiet + 1

@@ -4,6 +4,8 @@ import { EdgeError, sentence } from './edges'
 export interface Problem {
   title: string
   text: string
+  /** Set when trying again is the way out and "rejoin" would be the wrong word: nobody was in yet. */
+  retry?: boolean
 }
 
 export type Device = 'camera' | 'microphone'
@@ -49,6 +51,10 @@ export function worthAnotherEdge(err: unknown): boolean {
 
 /** A failure to join. */
 export function joinProblem(err: unknown): Problem {
+  return { ...joinText(err), retry: true }
+}
+
+function joinText(err: unknown): Problem {
   if (err instanceof EdgeError) {
     if (err.kind === 'refused') {
       return { title: 'The server did not let you in', text: `${sentence(err.message)} If that does not help, ask whoever invited you for a new link.` }

@@ -16,7 +16,7 @@ export function Ended({ room, problem, onRejoin, onLobby }: Props) {
         <h1>{problem?.title ?? 'You left the call'}</h1>
         <p>{problem?.text ?? <>The room <strong>{room}</strong> stays open while somebody is in it.</>}</p>
         <div className="ended-actions">
-          <button type="button" className="button primary" onClick={onRejoin} autoFocus data-testid="rejoin">Rejoin</button>
+          <button type="button" className="button primary" onClick={onRejoin} autoFocus data-testid="rejoin">{problem?.retry ? 'Try again' : 'Rejoin'}</button>
           <button type="button" className="button" onClick={onLobby}>Back to the lobby</button>
         </div>
       </div>
