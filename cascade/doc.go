@@ -1,0 +1,45 @@
+// Package cascade carries sources from node to node: links, their lanes, and the flows on them.
+//
+// A link joins two nodes: one control stream (protobuf, service "cascade" on meshnet's control connection) and several
+// media connections, the lanes, on which datagrams run both ways. A flow is one source's way over a link. It exists
+// while somebody at the far side watches, once however many watch.
+//
+//	origin                                                                            puller
+//	Source ─▶ sendFlow ─▶ scheduler ─▶ lane queues ─▶ send loops ═QUIC═▶ receive loops ─▶ receiver ─▶ pull ─▶ Source
+//	            (a Sink)   (classes,      (short)                         (drain, parse)   (gaps,      (its
+//	   ▲                    deadlines)       ▲                                              NACKs)   Feedback)
+//	   └── demand, keyframe requests ─────── └─── retransmissions ◀─────── NACK ◀──────────────┘         │
+//	       on the control stream ◀─────────────────────────────────────────────────────────────────────────┘
+//
+// Original RTP travels untouched behind a link header (drawn in frame.go). What is lost between the nodes is repaired
+// between the nodes; packets reach the streams in the order they arrive, nothing waits for a repair.
+//
+// # Doors
+//
+//   - Cascade.Remote: a source of another node as a rtpstream.Source of this one, pulled on demand.
+//   - Deps.Local: the way back; which source a peer gets when it asks.
+//   - Cascade.Keep, Alive, WatchLinks, Links: links as such, liveness, status.
+//   - Over: the network underneath, from a meshnet.Network.
+//
+// # Goroutines
+//
+// All end with Run. For each node that is kept or pulled from: peer.run (opens the link, moves every pull along).
+// For each link: run (waits), readControl, writeControl, tick (probes, NACKs, liveness, sender reports), receiver.run
+// (writes to the streams), dialLane for each lane on the side with the lower node ID. For each lane: its send loop,
+// the only caller of SendDatagram, and its receive loop. One for all: watchers.run.
+//
+// A link ends with its control stream; its lanes end with it and are dialled again while it lasts. Locks in order:
+// Cascade.mu, then none of the others; link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
+//
+// # Units and limits
+//
+// Times inside are monotonic durations since New. A link keeps 1024 packets or a second for retransmission, which may
+// take a quarter of what is sent; 64 halves of oversized packets; 16 lanes; Config.MaxFlows flows each way. Garbage is
+// counted and ignored up to Config.GarbageLimit a second; beyond, or for a control message no honest node sends, the
+// link is closed and the peer not welcome for five seconds. A path has three hops at most.
+//
+// # References
+//
+// RFC 9221 (QUIC datagrams), draft-ietf-avtcore-rtp-over-quic (flow IDs), RFC 4585 §6.2.1 (NACK), RFC 3550 §6.4.1
+// (sender reports), RFC 7667 §3.7.
+package cascade

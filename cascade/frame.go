@@ -1,0 +1,233 @@
+package cascade
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// A datagram on a lane holds one or more frames, one after the other. Each begins with the same octet:
+//
+//	 0 1 2 3 4 5 6 7
+//	+-+-+-+-+-+-+-+-+
+//	|Ver| Type  |L|0|   L: 16 bits of length follow; without it the frame reaches to the end of the datagram
+//	+-+-+-+-+-+-+-+-+
+//	|  [Length 16]  …
+//
+// A version or type that is not known ends the parsing of the datagram with an error.
+const (
+	frameVersion = 1
+
+	frameMedia    = 1 // a whole RTP packet
+	frameFragment = 2 // one half of an RTP packet that does not fit a datagram
+	frameNack     = 3
+	frameProbe    = 4
+	frameAnswer   = 5
+
+	frameHeadBytes = 3 // octet and length
+)
+
+// Errors of the frame parsers. Each is garbage from the network, to be counted and dropped.
+var (
+	errFrameShort   = errors.New("cascade: frame shorter than its head")
+	errFrameVersion = errors.New("cascade: frame of an unknown version")
+	errFrameType    = errors.New("cascade: frame of an unknown type")
+	errFrameLength  = errors.New("cascade: frame longer than its datagram")
+	errFrameField   = errors.New("cascade: frame with a field out of range")
+)
+
+// frame is one frame of a datagram, its head taken off.
+type frame struct {
+	kind uint8
+	body []byte
+}
+
+// nextFrame takes the first frame off b.
+func nextFrame(b []byte) (f frame, rest []byte, err error) {
+	if len(b) == 0 {
+		return f, nil, errFrameShort
+	}
+	head := b[0]
+	b = b[1:]
+	if head>>6 != frameVersion || head&1 != 0 {
+		return f, nil, errFrameVersion
+	}
+	f.kind = head >> 2 & 0x0f
+	if f.kind < frameMedia || f.kind > frameAnswer {
+		return f, nil, errFrameType
+	}
+	if head&2 == 0 {
+		f.body = b
+		return f, nil, nil
+	}
+	if len(b) < 2 {
+		return f, nil, errFrameShort
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	b = b[2:]
+	if n > len(b) {
+		return f, nil, errFrameLength
+	}
+	f.body = b[:n]
+	return f, b[n:], nil
+}
+
+// appendFrameHead starts a frame whose body will have bodyBytes bytes. The last frame of a datagram may do without length.
+func appendFrameHead(b []byte, kind uint8, bodyBytes int, last bool) []byte {
+	head := byte(frameVersion<<6 | kind<<2)
+	if last {
+		return append(b, head)
+	}
+	return binary.BigEndian.AppendUint16(append(b, head|2), uint16(bodyBytes))
+}
+
+// Flow IDs are QUIC variable-length integers (RFC 9000 §16) of one, two or four bytes.
+const maxFlowIDs = 1 << 14 // a peer uses IDs below this, so that they take two bytes at most
+
+func appendVarint(b []byte, v uint32) []byte {
+	switch {
+	case v < 1<<6:
+		return append(b, byte(v))
+	case v < 1<<14:
+		return binary.BigEndian.AppendUint16(b, uint16(v)|0x4000)
+	default:
+		return binary.BigEndian.AppendUint32(b, v&0x3fffffff|0x80000000)
+	}
+}
+
+func parseVarint(b []byte) (v uint32, rest []byte, err error) {
+	if len(b) == 0 {
+		return 0, nil, errFrameShort
+	}
+	switch n := 1 << (b[0] >> 6); {
+	case n == 8:
+		return 0, nil, errFrameField
+	case n > len(b):
+		return 0, nil, errFrameShort
+	case n == 1:
+		return uint32(b[0]), b[1:], nil
+	case n == 2:
+		return uint32(binary.BigEndian.Uint16(b)) & 0x3fff, b[2:], nil
+	default:
+		return binary.BigEndian.Uint32(b) & 0x3fffffff, b[4:], nil
+	}
+}
+
+// class is how urgent a packet is, the most urgent first. Retransmission is a class of the queue only: on the wire it
+// is a flag beside the packet's own class.
+type class uint8
+
+const (
+	classAudio class = iota
+	classRetransmission
+	classBase // keyframes and base layers
+	classRest
+	numClasses
+)
+
+// mediaHeader is the link header in front of an RTP packet or of one half of it.
+type mediaHeader struct {
+	Flow           uint32
+	LinkSeq        uint32
+	Keyframe       bool // rtpstream.Packet.Keyframe
+	Marker         bool
+	Retransmission bool // sent before under the same link sequence number
+	Class          class
+	Encoding       uint8 // 0 to 3
+	Spatial        uint8 // 0 to 15
+	Temporal       uint8 // 0 to 15
+	AudioLevel     uint8 // −dBov, rtpstream.NoAudioLevel when not told
+
+	Second bool   // of a fragment: the second half
+	Total  uint16 // of a fragment: bytes of the whole RTP packet; 0 in a whole packet
+}
+
+// mediaHeaderBytes is the most a media or fragment frame takes beside the RTP bytes.
+const mediaHeaderBytes = frameHeadBytes + 4 + 4 + 3 + 2
+
+// appendMedia appends a media or fragment frame with its RTP bytes.
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|Ver| Type  |L|0|         [Length]              | Flow ID (8…32) …
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|                     link sequence number                      |
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|K|M|R|S|Cls|Enc|  SID  |  TID  |  audio level  |
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	| fragments only: [bytes of the whole RTP packet]  |  RTP bytes …
+//
+// K keyframe, M marker, R retransmission, S second half; Cls class, Enc encoding, SID/TID spatial and temporal layer.
+func appendMedia(b []byte, h *mediaHeader, rtp []byte, last bool) []byte {
+	kind, n := uint8(frameMedia), 7+varintBytes(h.Flow)+len(rtp)
+	if h.Total != 0 {
+		kind, n = frameFragment, n+2
+	}
+	b = appendFrameHead(b, kind, n, last)
+	b = appendVarint(b, h.Flow)
+	b = binary.BigEndian.AppendUint32(b, h.LinkSeq)
+	flags := bit(h.Keyframe, 7) | bit(h.Marker, 6) | bit(h.Retransmission, 5) | bit(h.Second, 4) |
+		byte(h.Class&3)<<2 | h.Encoding&3
+	b = append(b, flags, min(h.Spatial, 15)<<4|min(h.Temporal, 15), h.AudioLevel)
+	if h.Total != 0 {
+		b = binary.BigEndian.AppendUint16(b, h.Total)
+	}
+	return append(b, rtp...)
+}
+
+// parseMedia reads the body of a media or fragment frame. The RTP bytes alias the body.
+func parseMedia(f frame, h *mediaHeader) (rtp []byte, err error) {
+	*h = mediaHeader{}
+	var b []byte
+	if h.Flow, b, err = parseVarint(f.body); err != nil {
+		return nil, err
+	}
+	if len(b) < 7 {
+		return nil, errFrameShort
+	}
+	h.LinkSeq = binary.BigEndian.Uint32(b)
+	flags := b[4]
+	h.Keyframe, h.Marker, h.Retransmission = flags&0x80 != 0, flags&0x40 != 0, flags&0x20 != 0
+	h.Second, h.Class, h.Encoding = flags&0x10 != 0, class(flags>>2&3), flags&3
+	h.Spatial, h.Temporal, h.AudioLevel = b[5]>>4, b[5]&15, b[6]
+	b = b[7:]
+	switch {
+	case h.Flow >= maxFlowIDs || h.Class == classRetransmission:
+		return nil, errFrameField
+	case f.kind == frameMedia && h.Second:
+		return nil, errFrameField
+	case f.kind == frameFragment:
+		if len(b) < 2 {
+			return nil, errFrameShort
+		}
+		h.Total = binary.BigEndian.Uint16(b)
+		b = b[2:]
+		if int(h.Total) > rtpstream.MaxPacketBytes || len(b) >= int(h.Total) {
+			return nil, errFrameField
+		}
+	}
+	if len(b) == 0 || len(b) > rtpstream.MaxPacketBytes {
+		return nil, errFrameField
+	}
+	return b, nil
+}
+
+func varintBytes(v uint32) int {
+	switch {
+	case v < 1<<6:
+		return 1
+	case v < 1<<14:
+		return 2
+	default:
+		return 4
+	}
+}
+
+func bit(set bool, shift uint) byte {
+	if set {
+		return 1 << shift
+	}
+	return 0
+}

@@ -1,0 +1,82 @@
+package cascade
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Limits of a lane.
+const (
+	maxLanes         = 16
+	laneQueue        = 8                     // packets that wait on a lane: the rest waits where it can still be reordered
+	laneControl      = 32                    // NACKs, probes and answers that wait on a lane
+	laneControlBytes = 256                   // of one of them
+	laneStalled      = 20 * time.Millisecond // a SendDatagram that blocks this long
+	safeDatagram     = 1180                  // bytes that fit any lane
+)
+
+// controlFrame is a short frame beside the media: a NACK, a probe, an answer.
+type controlFrame struct {
+	n int
+	b [laneControlBytes]byte
+}
+
+// lane is one media connection of a link. Its send loop alone calls SendDatagram, which may block; its receive loop
+// does nothing but receive, parse and hand on.
+type lane struct {
+	index int
+	conn  MediaConn
+	wake  chan struct{} // capacity 1: something is queued
+	done  chan struct{} // closed when both loops have ended
+
+	queue   ring[item]         // guarded by sender.mu
+	control ring[controlFrame] // guarded by sender.mu
+	max     int                // largest datagram, bytes; guarded by sender.mu
+
+	blockedSince atomic.Int64 // monotonic time SendDatagram was called, 0 when it is not under way
+	heard        atomic.Int64 // monotonic time of the last frame
+	rtt          atomic.Int64 // smoothed, 0 before the first answer
+}
+
+func newLane(index int, conn MediaConn, now time.Duration) *lane {
+	l := &lane{
+		index:   index,
+		conn:    conn,
+		wake:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		queue:   newRing[item](laneQueue + 1), // the second half of a packet may follow a full queue
+		control: newRing[controlFrame](laneControl),
+		max:     datagramBytes(conn),
+	}
+	l.heard.Store(int64(now))
+	return l
+}
+
+func datagramBytes(conn MediaConn) int {
+	if n := conn.MaxDatagramBytes(); n > 0 {
+		return n
+	}
+	return safeDatagram
+}
+
+func (l *lane) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stalled reports whether the send loop has been stuck for a while.
+func (l *lane) stalled(now time.Duration) bool {
+	since := l.blockedSince.Load()
+	return since != 0 && now-time.Duration(since) > laneStalled
+}
+
+// measured takes a round trip into the smoothed one (RFC 6298 §2).
+func (l *lane) measured(rtt time.Duration) {
+	old := time.Duration(l.rtt.Load())
+	if old == 0 {
+		old = rtt
+	}
+	l.rtt.Store(int64(max(1, old+(rtt-old)/8)))
+}

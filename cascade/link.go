@@ -1,0 +1,254 @@
+package cascade
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/meshnet"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// Codes a lane is closed with.
+const (
+	codeOK       = 0
+	codeProtocol = 16
+	codeShutdown = 17
+)
+
+// controlQueue is how many control messages may wait; a peer that reads slower loses the link.
+const controlQueue = 4 * maxFlowIDs
+
+// link is one life of the link to a peer: one control stream and the lanes, from Hello to the end. Its goroutines
+// belong to run.
+type link struct {
+	c       *Cascade
+	peer    *peer
+	session uint64
+	opener  bool // this side said Hello
+	dialer  bool // this side dials the lanes: its ID is the lower one
+	born    time.Duration
+	control net.Conn
+	out     *rtpstream.Queue[*cascadepb.LinkMessage]
+	ctx     context.Context
+	cancel  context.CancelCauseFunc // with a closeError, or what broke
+	wg      sync.WaitGroup
+
+	unstarted func() bool // stops the closing of control at the end of ctx, which is run's business once it has begun
+
+	established  bool   // guarded by Cascade.mu
+	peerInstance uint64 // guarded by Cascade.mu
+	lanes        int    // set before run
+
+	tx  *sender
+	rx  *receiver
+	ids flowIDs // peer's goroutine only
+
+	peerWants    atomic.Bool
+	up, wasUp    atomic.Bool
+	controlHeard atomic.Int64 // monotonic time of the last control message
+	heard        atomic.Int64 // monotonic time of the last datagram on any lane
+	garbage      atomic.Int64 // in this second
+	lossOut      atomic.Uint32
+	lossIn       atomic.Uint64 // float64 bits: share lost before repair
+	lossRepaired atomic.Uint64 // float64 bits: share lost after repair
+
+	liveMu sync.Mutex
+	live   liveness // guarded by liveMu
+
+	laneMu   sync.Mutex
+	attached map[int]*lane // guarded by laneMu
+	ended    bool          // guarded by laneMu: no lane may be attached any more
+
+	flowMu sync.Mutex
+	flows  map[uint32]*sendFlow // guarded by flowMu; what the peer pulls, by its flow ID
+}
+
+func newLink(p *peer, control net.Conn, session uint64, opener bool) *link {
+	c := p.c
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	l := &link{
+		c: c, peer: p, session: session, opener: opener, dialer: c.self < p.id, born: c.now(),
+		control: control, out: rtpstream.NewQueue[*cascadepb.LinkMessage](controlQueue),
+		ctx: ctx, cancel: cancel, lanes: c.cfg.Lanes,
+		tx:  newSender(c.cfg, &p.stats, c.metrics.queueDelay),
+		rx:  newReceiver(c.cfg, &c.pool, &p.stats),
+		ids: flowIDs{limit: c.cfg.MaxFlows},
+
+		live:     liveness{interval: c.cfg.ProbeInterval, suspectAfter: c.cfg.SuspectAfter},
+		attached: make(map[int]*lane),
+		flows:    make(map[uint32]*sendFlow),
+	}
+	l.unstarted = context.AfterFunc(ctx, func() { _ = control.Close() }) // nothing was promised on it
+	l.heard.Store(int64(l.born))
+	l.controlHeard.Store(int64(l.born))
+	return l
+}
+
+// establishLocked ends the greeting. Cascade.mu is held.
+func (l *link) establishLocked(instance uint64, lanes int) {
+	l.established, l.peerInstance, l.lanes, l.born = true, instance, lanes, l.c.now()
+}
+
+// abandon ends a link that was never run.
+func (l *link) abandon() { l.cancel(errors.New("cascade: link abandoned")) }
+
+// closeError is why a link was closed by one of its sides.
+type closeError struct {
+	reason cascadepb.CloseReason
+	remote bool // the peer said so
+}
+
+func (e *closeError) Error() string {
+	if e.remote {
+		return "closed by peer: " + closeName(e.reason)
+	}
+	return closeName(e.reason)
+}
+
+// close ends the link and tells the peer why. It does not wait and is idempotent: the first reason holds.
+func (l *link) close(reason cascadepb.CloseReason) { l.cancel(&closeError{reason: reason}) }
+
+// misbehaved closes the link of a peer that talks nonsense; it is not welcome for a while.
+func (l *link) misbehaved(reason cascadepb.CloseReason) {
+	l.c.mu.Lock()
+	l.peer.banned = l.c.now() + banTime
+	l.c.mu.Unlock()
+	l.close(reason)
+}
+
+// post queues a control message. It never blocks.
+func (l *link) post(m *cascadepb.LinkMessage) {
+	m.Version = protocolVersion
+	if _, evicted := l.out.Push(m); evicted && !l.out.Closed() {
+		l.close(cascadepb.CloseReason_CLOSE_REASON_OVERFLOW)
+	}
+}
+
+// run serves the link until it ends, and cleans up. It is called once, on a goroutine Run waits for.
+func (l *link) run() {
+	l.unstarted()
+	l.peer.stats.linksOpened.Add(1)
+	l.c.log.Info("link opened", "node", l.peer.id)
+	l.peer.signal()
+	l.wg.Go(l.writeControl)
+	l.wg.Go(l.readControl)
+	l.wg.Go(l.tick)
+	l.wg.Go(func() { l.rx.run(l.ctx) })
+	if l.dialer {
+		for i := range l.lanes {
+			l.wg.Go(func() { l.dialLane(i) })
+		}
+	}
+	<-l.ctx.Done()
+	l.laneMu.Lock()
+	l.ended = true
+	for _, ln := range l.attached {
+		_ = ln.conn.Close(codeOK, "link closed")
+	}
+	l.laneMu.Unlock()
+	l.endFlows()
+	l.wg.Wait()
+	l.tx.close()
+	l.peer.linkEnded(l, l.c.now())
+	if l.up.Swap(false) {
+		l.c.watchers.emit(l.peer.id, false)
+	}
+	l.c.log.Info("link closed", "node", l.peer.id, "err", context.Cause(l.ctx))
+}
+
+// writeControl sends what is queued; when the link ends it says why, if that can be said, and closes the stream.
+func (l *link) writeControl() {
+	defer func() { _ = l.control.Close() }()
+	stop := context.AfterFunc(l.ctx, func() {
+		_ = l.control.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // for the farewell
+	})
+	defer stop()
+	for {
+		m, ok := l.out.Pop()
+		if !ok {
+			select {
+			case <-l.ctx.Done():
+				l.farewell()
+				return
+			case <-l.out.Wake():
+				continue
+			}
+		}
+		if l.ctx.Err() != nil {
+			l.farewell()
+			return
+		}
+		if err := meshnet.WriteMessage(l.control, m); err != nil {
+			l.cancel(err)
+			return
+		}
+	}
+}
+
+func (l *link) farewell() {
+	reason := cascadepb.CloseReason_CLOSE_REASON_SHUTDOWN
+	cause := context.Cause(l.ctx)
+	if ce, ok := errors.AsType[*closeError](cause); ok {
+		if ce.remote {
+			return
+		}
+		reason = ce.reason
+	} else if !errors.Is(cause, context.Canceled) {
+		return // the stream is broken
+	}
+	_ = l.control.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	_ = meshnet.WriteMessage(l.control, closeMessage(reason)) // the peer notices the end of the stream otherwise
+}
+
+func (l *link) readControl() {
+	for {
+		m := new(cascadepb.LinkMessage)
+		if err := meshnet.ReadMessage(l.control, maxControlBytes, m); err != nil {
+			if errors.Is(err, meshnet.ErrMessageTooLarge) {
+				l.peer.stats.drop(dropBadControl)
+				l.misbehaved(cascadepb.CloseReason_CLOSE_REASON_PROTOCOL)
+			}
+			l.cancel(err)
+			return
+		}
+		if l.ctx.Err() != nil {
+			return
+		}
+		l.controlHeard.Store(int64(l.c.now()))
+		if !l.dispatch(m) {
+			l.peer.stats.drop(dropBadControl)
+			l.misbehaved(cascadepb.CloseReason_CLOSE_REASON_PROTOCOL)
+			return
+		}
+	}
+}
+
+// senseless counts a frame or message that means nothing here. Too many in a second end the link.
+func (l *link) senseless(why dropReason) {
+	l.peer.stats.drop(why)
+	if l.garbage.Add(1) > int64(l.c.cfg.GarbageLimit) {
+		l.misbehaved(cascadepb.CloseReason_CLOSE_REASON_GARBAGE)
+	}
+}
+
+// roundTrip is the smoothed round trip of the nearest lane, 0 before the first measurement.
+func (l *link) roundTrip() time.Duration {
+	best := int64(math.MaxInt64)
+	l.laneMu.Lock()
+	for _, ln := range l.attached {
+		if rtt := ln.rtt.Load(); rtt > 0 {
+			best = min(best, rtt)
+		}
+	}
+	l.laneMu.Unlock()
+	if best == math.MaxInt64 {
+		return 0
+	}
+	return time.Duration(best)
+}

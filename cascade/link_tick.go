@@ -1,0 +1,149 @@
+package cascade
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
+)
+
+// repairTick is how often missing packets are looked at while there are some.
+const repairTick = 5 * time.Millisecond
+
+// busyTick is how often queues are looked at while something waits in them.
+const busyTick = 20 * time.Millisecond
+
+// tick is the link's clock: probes, liveness, NACKs, deadlines, news of our sources.
+func (l *link) tick() {
+	t := ticker{link: l, nextSecond: l.c.now() + time.Second}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-timer.C:
+		case <-l.rx.gap:
+		}
+		now := l.c.now()
+		due := t.step(now)
+		timer.Reset(max(due-now, time.Millisecond))
+	}
+}
+
+// ticker is what the tick loop remembers.
+type ticker struct {
+	link       *link
+	nextProbe  time.Duration
+	nextSecond time.Duration
+	nextPing   time.Duration
+	missing    []uint64
+	lanes      []*lane
+	last       received
+}
+
+func (t *ticker) step(now time.Duration) (due time.Duration) {
+	l := t.link
+	if now >= t.nextProbe {
+		t.round(now)
+		t.nextProbe = now + l.c.cfg.ProbeInterval
+	}
+	if now >= t.nextSecond {
+		t.second(now)
+		t.nextSecond = now + time.Second
+	}
+	t.liveness(now)
+	l.tx.tick(now)
+	due = t.nextProbe
+	if l.tx.busy() {
+		due = min(due, now+busyTick)
+	}
+	if t.repair(now) {
+		due = min(due, now+repairTick)
+	}
+	return due
+}
+
+// round probes every lane, and looks whether our sources have news for the peer.
+func (t *ticker) round(now time.Duration) {
+	l := t.link
+	t.lanes = l.tx.snapshotLanes(t.lanes[:0])
+	for _, ln := range t.lanes {
+		l.tx.resize(ln, datagramBytes(ln.conn))
+		l.probe(ln)
+	}
+	if now >= t.nextPing {
+		t.ping(now)
+	}
+	l.news()
+}
+
+func (t *ticker) ping(now time.Duration) {
+	t.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Ping{Ping: &cascadepb.Ping{Token: uint64(now)}}})
+	t.nextPing = now + time.Second
+}
+
+func (t *ticker) liveness(now time.Duration) {
+	l := t.link
+	rtt := l.roundTrip()
+	l.liveMu.Lock()
+	action := l.live.tick(now, time.Duration(l.heard.Load()), time.Duration(l.controlHeard.Load()), rtt)
+	downSince, up := l.live.downSince, l.live.up
+	l.liveMu.Unlock()
+	switch action {
+	case livenessProbe:
+		for _, ln := range t.lanes {
+			l.probe(ln)
+		}
+		t.ping(now)
+	case livenessDown:
+		if l.up.Swap(false) {
+			l.c.watchers.emit(l.peer.id, false)
+		}
+	case livenessNothing:
+	}
+	if !up && now-max(downSince, l.born) >= max(l.c.cfg.DownTimeout, 4*rtt) {
+		l.close(cascadepb.CloseReason_CLOSE_REASON_SILENT)
+	}
+}
+
+// repair asks for what is missing and reports whether anything still is.
+func (t *ticker) repair(now time.Duration) bool {
+	l := t.link
+	seqs, pending := l.rx.collect(now, l.roundTrip(), t.missing[:0])
+	t.missing = seqs
+	for len(seqs) > 0 {
+		var buf [laneControlBytes]byte
+		b, taken := appendNack(buf[:0], seqs)
+		if !l.tx.control(nil, b, now) {
+			break // the next round asks again
+		}
+		l.peer.stats.nacksOut.Add(uint64(taken))
+		seqs = seqs[taken:]
+	}
+	return pending
+}
+
+// second measures loss and lets limits start anew.
+func (t *ticker) second(now time.Duration) {
+	l := t.link
+	l.garbage.Store(0)
+	l.rx.second(now)
+	r := l.rx.snapshot()
+	l.peer.stats.repaired.Add(r.repaired - t.last.repaired)
+	l.peer.stats.lost.Add(r.lost - t.last.lost)
+	if n := r.expected - t.last.expected; n > 0 {
+		smooth(&l.lossIn, float64(r.askedFor-t.last.askedFor)/float64(n))
+		smooth(&l.lossRepaired, float64(r.lost-t.last.lost)/float64(n))
+	}
+	t.last = r
+}
+
+// smooth moves a share halfway to what this second showed.
+func smooth(v *atomic.Uint64, now float64) {
+	old := math.Float64frombits(v.Load())
+	v.Store(math.Float64bits((old + min(now, 1)) / 2))
+}
+
+func share(v *atomic.Uint64) float64 { return math.Float64frombits(v.Load()) }

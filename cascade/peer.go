@@ -1,0 +1,287 @@
+package cascade
+
+import (
+	"context"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
+)
+
+// linkProven is how long a link must have lasted for the next failure to be met without back-off.
+const linkProven = 5 * time.Second
+
+// banTime is how long a peer that sent garbage is not welcome.
+const banTime = 5 * time.Second
+
+// peer is another node, over all lives of the link to it: who keeps it, what is pulled from it, what was counted. Its
+// goroutine opens links and moves every pull along; everything else only changes a field and signals it.
+type peer struct {
+	c     *Cascade
+	id    mesh.NodeID
+	wake  chan struct{} // capacity 1
+	stats counters
+
+	// Guarded by Cascade.mu.
+	link    *link // the current one, opening or established
+	keeps   int
+	pulls   map[pullKey]*pull
+	inbox   []peerEvent
+	banned  time.Duration // not welcome before
+	retryAt time.Duration // of the link
+	backoff time.Duration
+	opening bool
+
+	// Used by the peer's goroutine only.
+	using     bool // last LinkUse told on usingLink
+	usingLink *link
+	idleAt    time.Duration // when nobody needed the link any more; 0 while somebody does
+	steps     []step        // scratch
+}
+
+// peerEvent is an answer of the peer to one of our flows.
+type peerEvent struct {
+	link   *link
+	flow   uint32
+	kind   eventKind
+	reason cascadepb.RefuseReason
+}
+
+type eventKind uint8
+
+const (
+	eventAccepted eventKind = iota
+	eventRefused
+	eventEnded
+)
+
+// step is a pull with what it must know of the rest to move on.
+type step struct {
+	pull *pull
+	path []mesh.NodeID
+	hops uint32
+}
+
+func newPeer(c *Cascade, id mesh.NodeID) *peer {
+	return &peer{c: c, id: id, wake: make(chan struct{}, 1), pulls: make(map[pullKey]*pull)}
+}
+
+func (p *peer) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run moves the peer along until it is of no use or the cascade stops.
+func (p *peer) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.c.ctx.Done():
+			p.closeMedia()
+			return
+		case <-p.wake:
+		case <-timer.C:
+		}
+		now := p.c.now()
+		due, gone := p.step(now)
+		if gone {
+			return
+		}
+		if due == never {
+			timer.Stop()
+		} else {
+			timer.Reset(max(due-now, time.Millisecond))
+		}
+	}
+}
+
+// step does everything that is due and returns when to come back, and whether the peer was taken off the list.
+func (p *peer) step(now time.Duration) (due time.Duration, gone bool) {
+	l, events, released, keeps := p.collect()
+	p.handle(now, l, events)
+	for _, pl := range released {
+		pl.close(now)
+		pl.media.Close()
+	}
+	wanted := keeps > 0
+	for _, s := range p.steps {
+		wanted = wanted || s.pull.needed()
+	}
+	due = never
+	for _, s := range p.steps {
+		due = min(due, s.pull.step(now, l, s.path, s.hops))
+	}
+	if l != nil {
+		return min(due, p.use(now, l, wanted)), false
+	}
+	p.idleAt = 0
+	if wanted {
+		return min(due, p.connect(now)), false
+	}
+	return due, p.retire(now)
+}
+
+// collect reads what other goroutines have left, and fills p.steps. The link is nil until it is established.
+func (p *peer) collect() (l *link, events []peerEvent, released []*pull, keeps int) {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.link != nil && p.link.established {
+		l = p.link
+	}
+	events, p.inbox = p.inbox, nil
+	p.steps = p.steps[:0]
+	for key, pl := range p.pulls {
+		if pl.refs == 0 {
+			delete(p.pulls, key)
+			delete(c.byMedia, pl.media)
+			released = append(released, pl)
+			continue
+		}
+		path, hops := pl.reachLocked()
+		p.steps = append(p.steps, step{pl, path, hops})
+	}
+	return l, events, released, p.keeps
+}
+
+func (p *peer) handle(now time.Duration, l *link, events []peerEvent) {
+	for _, e := range events {
+		if e.link != l || l == nil {
+			continue
+		}
+		pl := l.rx.flow(e.flow)
+		if pl == nil || pl.link != l || pl.flow != e.flow {
+			continue
+		}
+		switch e.kind {
+		case eventAccepted:
+			pl.accepted()
+		case eventRefused:
+			pl.refused(now, e.reason)
+		case eventEnded:
+			pl.ended(now)
+		}
+	}
+}
+
+// use tells the peer whether this side needs the link, and closes it when neither has for Config.LinkIdle.
+func (p *peer) use(now time.Duration, l *link, wanted bool) time.Duration {
+	if p.usingLink != l || p.using != wanted {
+		p.usingLink, p.using = l, wanted
+		l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_LinkUse{
+			LinkUse: &cascadepb.LinkUse{Wanted: wanted},
+		}})
+	}
+	if wanted || l.peerWants.Load() {
+		p.idleAt = 0
+		return never
+	}
+	if p.idleAt == 0 {
+		p.idleAt = now
+	}
+	if end := p.idleAt + p.c.cfg.LinkIdle; now < end {
+		return end
+	}
+	l.close(cascadepb.CloseReason_CLOSE_REASON_IDLE)
+	return never
+}
+
+// connect starts to open a link when that is due.
+func (p *peer) connect(now time.Duration) time.Duration {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := max(p.retryAt, p.banned)
+	switch {
+	case p.id == c.self || p.opening || p.link != nil:
+		return never
+	case now < at:
+		return at
+	}
+	p.opening = true
+	c.spawnLocked(p.open)
+	return never
+}
+
+// retire takes a peer nobody needs off the list. What was counted of it goes with it after a while.
+func (p *peer) retire(now time.Duration) bool {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.link != nil || p.opening || p.keeps > 0 || len(p.pulls) > 0 || now < p.banned {
+		return false
+	}
+	delete(c.peers, p.id)
+	return true
+}
+
+// push leaves an event for the peer's goroutine. A peer that floods answers loses its link: see link.post.
+func (p *peer) push(e peerEvent) {
+	p.c.mu.Lock()
+	if len(p.inbox) < 4*maxFlowIDs {
+		p.inbox = append(p.inbox, e)
+	}
+	p.c.mu.Unlock()
+	p.signal()
+}
+
+// linkEnded forgets a link that was current.
+func (p *peer) linkEnded(l *link, now time.Duration) {
+	p.c.mu.Lock()
+	if p.link == l {
+		p.link = nil
+		p.failedLocked(now, now-l.born >= linkProven)
+	}
+	p.c.mu.Unlock()
+	p.signal()
+}
+
+// failedLocked sets when to try again. Cascade.mu is held.
+func (p *peer) failedLocked(now time.Duration, proven bool) {
+	if proven {
+		p.backoff = 0
+	}
+	p.backoff = min(max(retryMin, 2*p.backoff), retryMax)
+	p.retryAt = now + p.backoff
+}
+
+// closeMedia ends every source when the cascade stops.
+func (p *peer) closeMedia() {
+	p.c.mu.Lock()
+	var media []*pull
+	for _, pl := range p.pulls {
+		media = append(media, pl)
+	}
+	p.c.mu.Unlock()
+	for _, pl := range media {
+		pl.media.Close()
+	}
+}
+
+// open opens a link: the opener's half of the greeting. It runs in a goroutine of its own.
+func (p *peer) open() {
+	c := p.c
+	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.OpenTimeout)
+	defer cancel()
+	l, err := p.greet(ctx)
+	c.mu.Lock()
+	p.opening = false
+	if err != nil {
+		p.stats.failed.Add(1)
+		p.failedLocked(c.now(), false)
+	}
+	c.mu.Unlock()
+	p.signal()
+	if err != nil {
+		if c.ctx.Err() == nil {
+			c.log.Debug("link not opened", "node", p.id, "err", err)
+		}
+		return
+	}
+	if l != nil {
+		l.run()
+	}
+}

@@ -1,0 +1,298 @@
+package cascade
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// Timing of what goes upstream.
+const (
+	demandGap      = 20 * time.Millisecond  // between two demands of one flow
+	keyframeGap    = 300 * time.Millisecond // between two requests for the same keyframe
+	keyframeSlow   = time.Second            // the same after keyframeTries without success
+	keyframeTries  = 5
+	retryMin       = 100 * time.Millisecond
+	retryMax       = 2 * time.Second
+	maxPath        = 64 // nodes in a flow's path
+	maxHops        = 3
+	never          = time.Duration(1<<63 - 1)
+	flowQuarantine = 5 * time.Second // a flow ID is not used again sooner: late packets must not reach another source
+)
+
+type pullKey struct {
+	room   mesh.RoomName
+	source mesh.SourceID
+}
+
+type pullState uint8
+
+const (
+	pullIdle pullState = iota
+	pullOpening
+	pullOpen
+)
+
+// pull is the receiving end of one source of a peer: a rtpstream.Source whose producer is the link. Consumers and the
+// receive loop touch its atomics, everything else belongs to the peer's goroutine.
+type pull struct {
+	peer  *peer
+	key   pullKey
+	audio bool
+	media *rtpstream.Source
+
+	refs int                    // guarded by Cascade.mu; handles
+	down map[*sendFlow]struct{} // guarded by Cascade.mu; flows that carry this media on to further nodes
+
+	writeMu sync.Mutex // one writer to a stream at a time, also while a link replaces another
+	wantKey [rtpstream.MaxEncodings]atomic.Bool
+
+	state     pullState
+	link      *link // of the flow
+	flow      uint32
+	sent      rtpstream.Demand
+	sentPath  []mesh.NodeID
+	sentAt    time.Duration
+	openedAt  time.Duration
+	lingering bool
+	emptyAt   time.Duration // when demand ended, while lingering
+	retryAt   time.Duration
+	backoff   time.Duration
+	keySent   [rtpstream.MaxEncodings]time.Duration
+	keyTries  [rtpstream.MaxEncodings]int
+}
+
+var _ rtpstream.Feedback = (*pull)(nil)
+
+func newPull(p *peer, key pullKey, src mesh.Source) *pull {
+	pl := &pull{peer: p, key: key, audio: src.Kind == mesh.Audio, down: make(map[*sendFlow]struct{})}
+	pl.media = rtpstream.NewSource(rtpstream.SourceInfo{
+		ID: string(src.ID), Audio: pl.audio, MIMEType: src.MIMEType, ClockRate: src.ClockRate,
+		Encodings: len(src.Encodings),
+	}, pl)
+	return pl
+}
+
+// RequestKeyframe notes the wish; the peer's goroutine sends it, unless one is under way.
+func (pl *pull) RequestKeyframe(encoding uint8) {
+	if encoding < rtpstream.MaxEncodings && !pl.audio {
+		pl.wantKey[encoding].Store(true)
+		pl.peer.signal()
+	}
+}
+
+// DemandChanged wakes the peer's goroutine, which reads the demand.
+func (pl *pull) DemandChanged() { pl.peer.signal() }
+
+// write gives a packet to its stream. Whoever asked for a keyframe before it came has what it asked for.
+func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
+	if pkt.Keyframe {
+		pl.wantKey[s.Encoding].Store(false)
+	}
+	pl.writeMu.Lock()
+	s.Write(pkt)
+	pl.writeMu.Unlock()
+}
+
+// needed reports whether there is a reason to have a link for this source.
+func (pl *pull) needed() bool { return pl.state != pullIdle || pl.media.Demand().Encodings != 0 }
+
+// step does what is due on link l, nil when there is none, and returns when it wants to be called again.
+func (pl *pull) step(now time.Duration, l *link, path []mesh.NodeID, hops uint32) time.Duration {
+	if pl.state != pullIdle && pl.link != l {
+		pl.reset()
+	}
+	want := pl.media.Demand()
+	if pl.state == pullIdle {
+		if want.Encodings == 0 || l == nil {
+			return never
+		}
+		if now < pl.retryAt {
+			return pl.retryAt
+		}
+		if !pl.open(now, l, want, path, hops) {
+			pl.retry(now)
+			return pl.retryAt
+		}
+	}
+	if pl.state == pullOpening && now-pl.openedAt >= pl.peer.c.cfg.OpenTimeout {
+		pl.close(now)
+		pl.retry(now)
+		return pl.retryAt
+	}
+	if want.Encodings == 0 {
+		return pl.linger(now)
+	}
+	pl.lingering = false
+	due := never
+	if pl.state == pullOpening {
+		due = pl.openedAt + pl.peer.c.cfg.OpenTimeout
+	}
+	due = min(due, pl.demand(now, want, path, hops))
+	return min(due, pl.keyframes(now, want))
+}
+
+func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, path []mesh.NodeID, hops uint32) bool {
+	id, ok := l.ids.take(now)
+	if !ok {
+		return false
+	}
+	pl.state, pl.link, pl.flow, pl.openedAt = pullOpening, l, id, now
+	pl.sent, pl.sentAt, pl.sentPath, pl.lingering = want, now, path, false
+	l.rx.setFlow(id, pl)
+	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowOpen{FlowOpen: &cascadepb.FlowOpen{
+		Version: protocolVersion, FlowId: id, Room: string(pl.key.room), Source: string(pl.key.source),
+		Demand: demandMessage(want), Path: pathMessage(path), Hops: hops,
+	}}})
+	pl.wish(want.Encodings)
+	return true
+}
+
+// wish asks for keyframes of encodings that begin to flow: nobody can decode them otherwise.
+func (pl *pull) wish(set rtpstream.EncodingSet) {
+	for e := range uint8(rtpstream.MaxEncodings) {
+		pl.keySent[e], pl.keyTries[e] = 0, 0
+		if set.Has(e) && !pl.audio {
+			pl.wantKey[e].Store(true)
+		}
+	}
+}
+
+// linger closes a flow nobody has wanted for a while.
+func (pl *pull) linger(now time.Duration) time.Duration {
+	if !pl.lingering {
+		pl.lingering, pl.emptyAt = true, now
+	}
+	end := pl.emptyAt + pl.peer.c.cfg.Linger
+	if now < end {
+		return end
+	}
+	pl.close(now)
+	return never
+}
+
+// demand tells the peer what is wanted when that changed, at most every demandGap.
+func (pl *pull) demand(now time.Duration, want rtpstream.Demand, path []mesh.NodeID, hops uint32) time.Duration {
+	if want == pl.sent && slices.Equal(path, pl.sentPath) {
+		return never
+	}
+	if now < pl.sentAt+demandGap {
+		return pl.sentAt + demandGap
+	}
+	added := want.Encodings &^ pl.sent.Encodings
+	pl.sent, pl.sentAt, pl.sentPath = want, now, path
+	pl.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowDemand{FlowDemand: &cascadepb.FlowDemand{
+		FlowId: pl.flow, Demand: demandMessage(want), Path: pathMessage(path), Hops: hops,
+	}}})
+	for e := range uint8(rtpstream.MaxEncodings) {
+		if added.Has(e) && !pl.audio {
+			pl.keySent[e], pl.keyTries[e] = 0, 0
+			pl.wantKey[e].Store(true)
+		}
+	}
+	return never
+}
+
+// keyframes sends the requests that are due: one in flight for each encoding.
+func (pl *pull) keyframes(now time.Duration, want rtpstream.Demand) time.Duration {
+	due := never
+	for e := range uint8(rtpstream.MaxEncodings) {
+		if !pl.wantKey[e].Load() {
+			pl.keyTries[e] = 0
+			continue
+		}
+		if !want.Encodings.Has(e) {
+			pl.wantKey[e].Store(false)
+			continue
+		}
+		gap := max(keyframeGap, pl.link.roundTrip()*3/2)
+		if pl.keyTries[e] >= keyframeTries {
+			gap = max(gap, keyframeSlow)
+		}
+		if at := pl.keySent[e] + gap; pl.keySent[e] != 0 && now < at {
+			due = min(due, at)
+			continue
+		}
+		pl.keySent[e] = now
+		pl.keyTries[e]++
+		due = min(due, now+gap)
+		pl.peer.stats.keyframesOut.Add(1)
+		pl.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_KeyframeRequest{
+			KeyframeRequest: &cascadepb.KeyframeRequest{FlowId: pl.flow, Encoding: uint32(e)},
+		}})
+	}
+	return due
+}
+
+// accepted, refused and ended take the peer's answers.
+func (pl *pull) accepted() {
+	if pl.state == pullOpening {
+		pl.state, pl.backoff = pullOpen, 0
+	}
+}
+
+func (pl *pull) refused(now time.Duration, reason cascadepb.RefuseReason) {
+	pl.peer.stats.flowsRefused.Add(1)
+	pl.forget(now)
+	if reason == cascadepb.RefuseReason_REFUSE_REASON_UNKNOWN_SOURCE {
+		pl.retry(now) // the directory may be ahead of the origin's media by a moment
+		return
+	}
+	pl.retryAt = now + retryMax
+}
+
+func (pl *pull) ended(now time.Duration) {
+	pl.forget(now)
+	pl.retryAt = now + retryMax
+}
+
+// close ends the flow, if there is one.
+func (pl *pull) close(now time.Duration) {
+	if pl.state == pullIdle {
+		return
+	}
+	pl.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowClose{
+		FlowClose: &cascadepb.FlowClose{FlowId: pl.flow},
+	}})
+	pl.forget(now)
+}
+
+// forget takes the flow out of its link without a word to the peer.
+func (pl *pull) forget(now time.Duration) {
+	if pl.state != pullIdle {
+		pl.link.rx.setFlow(pl.flow, nil)
+		pl.link.ids.give(pl.flow, now)
+	}
+	pl.reset()
+}
+
+// reset makes the pull idle, its link being gone.
+func (pl *pull) reset() {
+	pl.state, pl.link, pl.lingering = pullIdle, nil, false
+}
+
+func (pl *pull) retry(now time.Duration) {
+	pl.backoff = min(max(retryMin, 2*pl.backoff), retryMax)
+	pl.retryAt = now + pl.backoff
+}
+
+// reachLocked returns the nodes the media reaches through this node, this one first, and over how many links at most.
+// Cascade.mu is held.
+func (pl *pull) reachLocked() (path []mesh.NodeID, hops uint32) {
+	path = append(make([]mesh.NodeID, 0, 4), pl.peer.c.self)
+	for f := range pl.down {
+		hops = max(hops, f.hops)
+		for _, id := range f.path {
+			if !slices.Contains(path, id) && len(path) < maxPath {
+				path = append(path, id)
+			}
+		}
+	}
+	slices.Sort(path[1:])
+	return path, hops + 1
+}

@@ -1,0 +1,219 @@
+package cascade
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// receiveQueue is how many packets may wait between the lanes and the receive loop of a link.
+const receiveQueue = 4096
+
+// inbound is one parsed media or fragment frame. It owns a reference to its packet.
+type inbound struct {
+	h    mediaHeader
+	pkt  *rtpstream.Packet // of a fragment: unparsed, the half's bytes at the front of the buffer
+	size int               // RTP bytes in the frame
+	at   time.Duration
+}
+
+// receiver is the incoming half of a link: lanes push, one loop takes, finds what is lost and writes to the streams.
+type receiver struct {
+	pool  *rtpstream.Pool
+	stats *counters
+	queue *rtpstream.Queue[inbound]
+	flows atomic.Pointer[[]*pull] // by flow ID; replaced as a whole by the peer's goroutine
+	gap   chan struct{}           // capacity 1: something is missing that was not before
+
+	mu       sync.Mutex
+	track    *tracker    // guarded by mu
+	assemble reassembler // guarded by mu
+}
+
+func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
+	return &receiver{
+		pool:     pool,
+		stats:    stats,
+		queue:    rtpstream.NewQueue[inbound](receiveQueue),
+		gap:      make(chan struct{}, 1),
+		track:    newTracker(cfg.RepairDeadline),
+		assemble: reassembler{pool: pool, stats: stats},
+	}
+}
+
+// take parses a media or fragment frame and queues it. Called by lanes, concurrently.
+func (r *receiver) take(f frame, now time.Duration) error {
+	in := inbound{at: now}
+	rtp, err := parseMedia(f, &in.h)
+	if err != nil {
+		return err
+	}
+	in.pkt, in.size = r.pool.Get(), len(rtp)
+	copy(in.pkt.Buffer(), rtp)
+	if in.h.Total == 0 {
+		if err := in.pkt.Parse(in.size); err != nil {
+			in.pkt.Release()
+			return err
+		}
+	}
+	if old, evicted := r.queue.Push(in); evicted {
+		r.stats.drop(dropRecvFull)
+		old.pkt.Release()
+	}
+	return nil
+}
+
+// run takes packets off the queue until ctx ends.
+func (r *receiver) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			r.close()
+			return
+		case <-r.queue.Wake():
+		}
+		for {
+			in, ok := r.queue.Pop()
+			if !ok {
+				break
+			}
+			r.deliver(&in)
+		}
+	}
+}
+
+func (r *receiver) deliver(in *inbound) {
+	r.mu.Lock()
+	quiet := !r.track.pending()
+	seq, fresh := r.track.received(in.h.LinkSeq, in.h.Retransmission, in.at)
+	woke := quiet && r.track.pending()
+	pkt := in.pkt
+	if fresh && in.h.Total != 0 {
+		pkt = r.assemble.add(seq, &in.h, in.pkt.Buffer()[:in.size], in.at)
+		in.pkt.Release()
+	}
+	r.mu.Unlock()
+	if woke {
+		select {
+		case r.gap <- struct{}{}:
+		default:
+		}
+	}
+	switch {
+	case !fresh:
+		r.stats.drop(dropDuplicate)
+	case pkt == nil:
+		return
+	default:
+		r.hand(&in.h, pkt, in.at)
+	}
+	pkt.Release()
+}
+
+// hand gives a whole packet to its flow.
+func (r *receiver) hand(h *mediaHeader, pkt *rtpstream.Packet, now time.Duration) {
+	p := r.flow(h.Flow)
+	if p == nil { // ended here, not yet over there
+		r.stats.drop(dropUnknownFlow)
+		return
+	}
+	stream := p.media.Stream(h.Encoding)
+	if stream == nil {
+		r.stats.drop(dropUnknownFlow)
+		return
+	}
+	pkt.Arrival = now
+	pkt.Keyframe = h.Keyframe
+	pkt.Spatial, pkt.Temporal, pkt.AudioLevel = h.Spatial, h.Temporal, h.AudioLevel
+	r.stats.in.count(p.audio, len(pkt.Raw()))
+	p.write(stream, pkt)
+}
+
+// collect appends what has to be asked for now, and reports whether anything is still missing.
+func (r *receiver) collect(now, rtt time.Duration, out []uint64) ([]uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out = r.track.collect(now, rtt, out)
+	return out, r.track.pending()
+}
+
+// announced takes the peer's highest link sequence number from a probe.
+func (r *receiver) announced(seq uint32, now time.Duration) {
+	r.mu.Lock()
+	r.track.announced(seq, now)
+	pending := r.track.pending()
+	r.mu.Unlock()
+	if pending {
+		select {
+		case r.gap <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// received is what the tracker has counted.
+type received struct{ expected, askedFor, repaired, lost uint64 }
+
+func (r *receiver) snapshot() received {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.track
+	return received{t.expected(), t.askedFor, t.repaired, t.lost}
+}
+
+// second does what is due once a second.
+func (r *receiver) second(now time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.track.decay()
+	r.assemble.expire(now, time.Second)
+}
+
+// flow returns the pull at a flow ID, or nil.
+func (r *receiver) flow(id uint32) *pull {
+	if table := r.flows.Load(); table != nil && uint64(id) < uint64(len(*table)) {
+		return (*table)[id]
+	}
+	return nil
+}
+
+// find returns the flow ID of a pull.
+func (r *receiver) find(p *pull) (id uint32, ok bool) {
+	if table := r.flows.Load(); table != nil {
+		for id, q := range *table {
+			if p == q {
+				return uint32(id), true
+			}
+		}
+	}
+	return 0, false
+}
+
+// setFlow puts a pull at a flow ID, or with nil takes it away. Called by the peer's goroutine only.
+func (r *receiver) setFlow(id uint32, p *pull) {
+	var old []*pull
+	if t := r.flows.Load(); t != nil {
+		old = *t
+	}
+	fresh := make([]*pull, max(len(old), int(id)+1))
+	copy(fresh, old)
+	fresh[id] = p
+	r.flows.Store(&fresh)
+}
+
+func (r *receiver) close() {
+	r.queue.Close()
+	for {
+		in, ok := r.queue.Pop()
+		if !ok {
+			break
+		}
+		in.pkt.Release()
+	}
+	r.mu.Lock()
+	r.assemble.clear()
+	r.mu.Unlock()
+}

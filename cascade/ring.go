@@ -1,0 +1,29 @@
+package cascade
+
+// ring is a FIFO of fixed capacity without a lock of its own.
+type ring[T any] struct {
+	slots   []T
+	head, n int
+}
+
+func newRing[T any](capacity int) ring[T] { return ring[T]{slots: make([]T, capacity)} }
+
+func (r *ring[T]) full() bool { return r.n == len(r.slots) }
+
+// push appends v. The caller has asked full before.
+func (r *ring[T]) push(v T) {
+	r.slots[(r.head+r.n)%len(r.slots)] = v
+	r.n++
+}
+
+// peek returns the oldest element in place. The caller knows that there is one.
+func (r *ring[T]) peek() *T { return &r.slots[r.head] }
+
+func (r *ring[T]) pop() T {
+	var zero T
+	v := r.slots[r.head]
+	r.slots[r.head] = zero
+	r.head = (r.head + 1) % len(r.slots)
+	r.n--
+	return v
+}

@@ -1,0 +1,169 @@
+package cascade
+
+import (
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// queueSlots is how many packets of one class may wait, whatever their size.
+const queueSlots = 2048
+
+// item is one RTP packet, or one half of it, on its way out. It owns a reference to its packet.
+type item struct {
+	pkt            *rtpstream.Packet
+	flow           *sendFlow
+	seq            uint64 // link sequence number; 0 until the packet leaves the scheduler
+	class          class
+	retransmission bool
+	half           uint8 // 0 whole, 1 first, 2 second half
+	avoid          *lane // of a retransmission: the lane it was lost on
+	queued         time.Duration
+	deadline       time.Duration
+}
+
+// rtp is what of the packet travels in this item.
+func (it *item) rtp() []byte {
+	raw := it.pkt.Raw()
+	switch cut := (len(raw) + 1) / 2; it.half {
+	case 1:
+		return raw[:cut]
+	case 2:
+		return raw[cut:]
+	default:
+		return raw
+	}
+}
+
+// sendEncoding is what the scheduler remembers of one encoding of a flow. It is guarded by the sender's mutex.
+type sendEncoding struct {
+	keyframe          bool   // a keyframe began at keyframeTimestamp
+	keyframeTimestamp uint32 // of the last keyframe: all its packets are base class
+	dropping          bool   // a packet of the frame at dropTimestamp was dropped: the rest is of no use
+	dropTimestamp     uint32
+}
+
+// scheduler orders what leaves on a link: one bounded FIFO for each class, the most urgent class first, each packet
+// with a deadline. It has no lock and no clock.
+type scheduler struct {
+	queues   [numClasses]ring[item]
+	bytes    int
+	maxBytes int
+	stats    *counters
+}
+
+func newScheduler(maxBytes int, stats *counters) scheduler {
+	s := scheduler{maxBytes: maxBytes, stats: stats}
+	for c := range s.queues {
+		s.queues[c] = newRing[item](queueSlots)
+	}
+	return s
+}
+
+// push takes over it and its reference. When there is no room, older packets of the same or a less urgent class make
+// place; when there are none, it itself is dropped.
+func (s *scheduler) push(it item) {
+	if s.pointless(&it) {
+		s.drop(it, dropFrameRest)
+		return
+	}
+	q := it.class
+	if it.retransmission {
+		q = classRetransmission
+	}
+	if s.queues[q].full() {
+		s.evict(q)
+	}
+	size := len(it.pkt.Raw())
+	for s.bytes+size > s.maxBytes {
+		victim := numClasses
+		for c := numClasses; c > q; c-- {
+			if s.queues[c-1].n > 0 {
+				victim = c - 1
+				break
+			}
+		}
+		if victim == numClasses {
+			s.drop(it, dropQueueFull)
+			return
+		}
+		s.evict(victim)
+	}
+	s.bytes += size
+	s.queues[q].push(it)
+}
+
+// pop takes the next packet to send, dropping on the way what is too late or of no use.
+func (s *scheduler) pop(now time.Duration) (it item, ok bool) {
+	for c := range s.queues {
+		for s.queues[c].n > 0 {
+			it = s.take(class(c))
+			switch {
+			case it.flow.closed:
+				s.drop(it, dropFlowClosed)
+			case s.pointless(&it):
+				s.drop(it, dropFrameRest)
+			case now > it.deadline:
+				s.drop(it, dropExpired)
+			default:
+				return it, true
+			}
+		}
+	}
+	return item{}, false
+}
+
+// expire drops what is too late at the head of each queue: deadlines of one queue hardly differ in order.
+func (s *scheduler) expire(now time.Duration, why dropReason) {
+	for c := range s.queues {
+		for s.queues[c].n > 0 && now > s.queues[c].peek().deadline {
+			s.drop(s.take(class(c)), why)
+		}
+	}
+}
+
+// clear drops everything.
+func (s *scheduler) clear() {
+	for c := range s.queues {
+		for s.queues[c].n > 0 {
+			s.drop(s.take(class(c)), dropFlowClosed)
+		}
+	}
+}
+
+func (s *scheduler) empty() bool {
+	for c := range s.queues {
+		if s.queues[c].n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *scheduler) take(c class) item {
+	it := s.queues[c].pop()
+	s.bytes -= len(it.pkt.Raw())
+	return it
+}
+
+func (s *scheduler) evict(c class) { s.drop(s.take(c), dropQueueFull) }
+
+// pointless reports whether the frame of a video packet has lost a packet before it left this node.
+func (s *scheduler) pointless(it *item) bool {
+	if it.class == classAudio {
+		return false
+	}
+	enc := it.flow.encoding(it.pkt)
+	return enc.dropping && enc.dropTimestamp == it.pkt.Timestamp
+}
+
+// drop counts and releases. A video packet takes the rest of its frame with it: what the decoder cannot use should not
+// cost the link anything. No link sequence number is spent, so the far side asks for none of it again.
+func (s *scheduler) drop(it item, why dropReason) {
+	if it.class != classAudio && !it.retransmission && why != dropFlowClosed {
+		enc := it.flow.encoding(it.pkt)
+		enc.dropping, enc.dropTimestamp = true, it.pkt.Timestamp
+	}
+	s.stats.drop(why)
+	it.pkt.Release()
+}

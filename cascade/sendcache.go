@@ -1,0 +1,80 @@
+package cascade
+
+import "time"
+
+// Limits of what is kept for retransmission on a link.
+const (
+	sendCachePackets = 1024
+	sendCacheAge     = time.Second
+	budgetShare      = 4        // retransmissions may take one byte in four of what is sent
+	budgetMax        = 64 << 10 // bytes that may be saved up
+	budgetStart      = 16 << 10
+)
+
+// sendCache keeps the last packets sent on a link by link sequence number. It owns a reference to each.
+type sendCache struct {
+	slots  [sendCachePackets]sentItem
+	budget int // bytes
+}
+
+type sentItem struct {
+	item
+	lane     *lane
+	sent     time.Duration // first transmission
+	repeated time.Duration // latest retransmission, 0 for none
+}
+
+func newSendCache() *sendCache { return &sendCache{budget: budgetStart} }
+
+// put keeps what was sent on lane l, retaining its packet.
+func (c *sendCache) put(it item, l *lane, now time.Duration) {
+	slot := &c.slots[it.seq%sendCachePackets]
+	if slot.pkt != nil {
+		slot.pkt.Release()
+	}
+	it.pkt.Retain()
+	*slot = sentItem{item: it, lane: l, sent: now}
+	c.budget = min(budgetMax, c.budget+len(it.rtp())/budgetShare)
+}
+
+// repeat returns the item to send again, with a reference of its own, or false and why not; ok and why are both zero
+// when there is nothing to do or to count. A packet sent again less than minGap ago is not repeated.
+func (c *sendCache) repeat(seq uint64, now, minGap time.Duration) (it item, why dropReason, ok bool) {
+	slot := &c.slots[seq%sendCachePackets]
+	switch {
+	case slot.pkt == nil || slot.seq != seq || now-slot.sent > sendCacheAge:
+		return it, dropExpired, false
+	case slot.flow.closed:
+		return it, dropFlowClosed, false
+	case slot.repeated != 0 && now-slot.repeated < minGap:
+		return it, dropDuplicate, false
+	case len(slot.rtp()) > c.budget:
+		return it, dropBudget, false
+	}
+	c.budget -= len(slot.rtp())
+	slot.repeated = now
+	it = slot.item
+	it.pkt.Retain()
+	it.retransmission, it.avoid = true, slot.lane
+	return it, 0, true
+}
+
+// clear releases everything.
+func (c *sendCache) clear() {
+	for i := range c.slots {
+		if p := c.slots[i].pkt; p != nil {
+			p.Release()
+		}
+		c.slots[i] = sentItem{}
+	}
+}
+
+// age releases what is too old to be asked for again, so that an idle link holds no packets.
+func (c *sendCache) age(now time.Duration) {
+	for i := range c.slots {
+		if s := &c.slots[i]; s.pkt != nil && now-s.sent > sendCacheAge {
+			s.pkt.Release()
+			*s = sentItem{}
+		}
+	}
+}

@@ -1,0 +1,362 @@
+package cascade
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// sender is the outgoing half of a link: scheduler, numbering, cache and the queues of the lanes, under one mutex. All
+// of its methods return without waiting for the network.
+type sender struct {
+	videoDelay, audioDelay time.Duration
+	suspectAfter           time.Duration
+	stats                  *counters
+	queueDelay             prometheus.Observer
+
+	mu       sync.Mutex
+	sched    scheduler
+	cache    *sendCache
+	lanes    []*lane // attached
+	next     uint64  // link sequence number of the next packet
+	maxBytes int     // largest datagram every lane carries
+	turn     int     // rotates the choice between equal lanes
+	sampled  uint    // packets, to observe the delay of every sixteenth
+	closed   bool
+}
+
+func newSender(cfg Config, stats *counters, queueDelay prometheus.Observer) *sender {
+	return &sender{
+		videoDelay:   cfg.QueueDelay,
+		audioDelay:   cfg.AudioQueueDelay,
+		suspectAfter: cfg.SuspectAfter,
+		stats:        stats,
+		queueDelay:   queueDelay,
+		sched:        newScheduler(cfg.QueueBytes, stats),
+		cache:        newSendCache(),
+		next:         1,
+		maxBytes:     safeDatagram,
+	}
+}
+
+// write queues a packet of a flow, retaining it.
+func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || f.closed {
+		return
+	}
+	it := item{pkt: p.Retain(), flow: f, queued: now, deadline: now + s.videoDelay}
+	if f.audio {
+		it.class, it.deadline = classAudio, now+s.audioDelay
+	} else {
+		it.class = f.encoding(p).classify(p)
+	}
+	s.sched.push(it)
+	s.pump(now)
+}
+
+// classify tells the class of a video packet: base for all packets of a keyframe and for base layers.
+func (e *sendEncoding) classify(p *rtpstream.Packet) class {
+	if p.Keyframe {
+		e.keyframe, e.keyframeTimestamp = true, p.Timestamp
+	}
+	if (e.keyframe && e.keyframeTimestamp == p.Timestamp) || (p.Spatial == 0 && p.Temporal == 0) {
+		return classBase
+	}
+	return classRest
+}
+
+// repeat queues again what the peer asks for.
+func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, e := range entries {
+		s.repeatOne(e.Base, now, rtt)
+		for bits, seq := e.Bits, e.Base+1; bits != 0; bits, seq = bits>>1, seq+1 {
+			if bits&1 != 0 {
+				s.repeatOne(seq, now, rtt)
+			}
+		}
+	}
+	s.pump(now)
+}
+
+func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
+	s.stats.nacksIn.Add(1)
+	back := uint64(uint32(s.next) - seq32) // modulo 2³²: how long ago
+	if back == 0 || back > sendCachePackets || back >= s.next {
+		return
+	}
+	it, why, ok := s.cache.repeat(s.next-back, now, rtt/2)
+	if !ok {
+		if why == dropBudget {
+			s.stats.drop(why)
+		}
+		return
+	}
+	it.queued, it.deadline = now, now+2*s.videoDelay
+	s.sched.push(it)
+}
+
+// pump moves packets from the scheduler to lanes with room. The mutex is held.
+func (s *sender) pump(now time.Duration) {
+	for !s.sched.empty() && s.room(now) {
+		it, ok := s.sched.pop(now)
+		if !ok {
+			return
+		}
+		s.transmit(it, s.pick(now, it.avoid), now)
+	}
+}
+
+func (s *sender) room(now time.Duration) bool {
+	for _, l := range s.lanes {
+		if l.queue.n < laneQueue && !l.stalled(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// pick returns the lane with the shortest queue that is neither stalled nor silent, the nearest one of these; another
+// than avoid when there is one. The caller knows that there is room somewhere.
+func (s *sender) pick(now time.Duration, avoid *lane) *lane {
+	var best *lane
+	bestCost := 0
+	s.turn++
+	for i := range s.lanes {
+		l := s.lanes[(i+s.turn)%len(s.lanes)]
+		if l.queue.n >= laneQueue || l.stalled(now) {
+			continue
+		}
+		cost := l.queue.n
+		if now-time.Duration(l.heard.Load()) > s.suspectAfter {
+			cost += 1000
+		}
+		if l == avoid {
+			cost += 100
+		}
+		if best == nil || cost < bestCost || (cost == bestCost && l.rtt.Load()*4 < best.rtt.Load()*3) {
+			best, bestCost = l, cost
+		}
+	}
+	return best
+}
+
+// transmit numbers an item and queues it on a lane, in two halves when it does not fit a datagram.
+func (s *sender) transmit(it item, l *lane, now time.Duration) {
+	if it.retransmission {
+		s.stats.retransmissions.Add(1)
+		l.queue.push(it)
+		l.signal()
+		return
+	}
+	if len(it.pkt.Raw())+mediaHeaderBytes <= s.maxBytes {
+		s.send(it, l, now)
+	} else {
+		s.stats.fragments.Add(1)
+		second := it
+		it.half, second.half = 1, 2
+		it.pkt.Retain()
+		s.send(it, l, now)
+		s.send(second, l, now)
+	}
+	s.stats.out.count(it.flow.audio, len(it.pkt.Raw()))
+	if s.sampled++; s.sampled&15 == 0 && s.queueDelay != nil {
+		s.queueDelay.Observe((now - it.queued).Seconds())
+	}
+}
+
+func (s *sender) send(it item, l *lane, now time.Duration) {
+	it.seq = s.next
+	s.next++
+	s.cache.put(it, l, now)
+	l.queue.push(it)
+	l.signal()
+}
+
+// fill appends to b the next datagram of a lane and reports whether there is one: control frames first, then as many
+// packets as fit. Called by the lane's send loop only.
+func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l.control.n > 0 && len(b)+l.control.peek().n <= l.max {
+		c := l.control.peek()
+		b = append(b, c.b[:c.n]...)
+		l.control.pop()
+	}
+	for l.queue.n > 0 {
+		it := l.queue.peek()
+		if len(b) > 0 && len(b)+mediaHeaderBytes+len(it.rtp()) > l.max {
+			break
+		}
+		taken := l.queue.pop()
+		last := l.queue.n == 0 ||
+			len(b)+2*mediaHeaderBytes+len(taken.rtp())+len(l.queue.peek().rtp()) > l.max
+		if len(b) > 0 {
+			s.stats.coalesced.Add(1)
+		}
+		b = taken.append(b, last)
+		taken.pkt.Release()
+	}
+	s.pump(now)
+	return b, len(b) > 0
+}
+
+// append appends the item's frame.
+func (it *item) append(b []byte, last bool) []byte {
+	p := it.pkt
+	h := mediaHeader{
+		Flow: it.flow.id, LinkSeq: uint32(it.seq), Keyframe: p.Keyframe, Marker: p.Marker,
+		Retransmission: it.retransmission, Class: it.class, Encoding: p.Stream.Encoding,
+		Spatial: p.Spatial, Temporal: p.Temporal, AudioLevel: p.AudioLevel,
+	}
+	if it.half != 0 {
+		h.Total, h.Second = uint16(len(p.Raw())), it.half == 2
+	}
+	return appendMedia(b, &h, it.rtp(), last)
+}
+
+// control queues a control frame on lane l, or with nil on the best lane. It reports false when there is no lane with
+// room.
+func (s *sender) control(l *lane, frame []byte, now time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l == nil {
+		if l = s.pick(now, nil); l == nil && len(s.lanes) > 0 {
+			l = s.lanes[0]
+		}
+	}
+	if l == nil || l.control.full() || len(frame) > laneControlBytes || !slices.Contains(s.lanes, l) {
+		return false
+	}
+	var c controlFrame
+	c.n = copy(c.b[:], frame)
+	l.control.push(c)
+	l.signal()
+	return true
+}
+
+// attach adds a lane.
+func (s *sender) attach(l *lane, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.lanes = append(s.lanes, l)
+	s.limit()
+	s.pump(now)
+}
+
+// detach takes a lane out. What waited on it is sent again on another when the peer asks for it.
+func (s *sender) detach(l *lane) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.lanes, l)
+	if i < 0 {
+		return
+	}
+	s.lanes = slices.Delete(s.lanes, i, i+1)
+	for l.queue.n > 0 {
+		it := l.queue.pop()
+		s.stats.drop(dropLaneDown)
+		it.pkt.Release()
+	}
+	s.limit()
+}
+
+// limit recomputes the datagram size every lane carries.
+func (s *sender) limit() {
+	s.maxBytes = safeDatagram
+	for i, l := range s.lanes {
+		if i == 0 || l.max < s.maxBytes {
+			s.maxBytes = l.max
+		}
+	}
+}
+
+// resize notes a lane's datagram size as it is now.
+func (s *sender) resize(l *lane, bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.max = bytes
+	s.limit()
+}
+
+// tick drops what is too late, moves packets off stalled lanes and forgets what nobody will ask for.
+func (s *sender) tick(now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	why := dropExpired
+	if len(s.lanes) == 0 {
+		why = dropLaneDown
+	}
+	s.sched.expire(now, why)
+	for _, l := range s.lanes {
+		for l.queue.n > 0 && l.stalled(now) && s.room(now) {
+			other := s.pick(now, l)
+			other.queue.push(l.queue.pop())
+			other.signal()
+		}
+	}
+	s.cache.age(now)
+	s.pump(now)
+}
+
+// busy reports whether anything waits.
+func (s *sender) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		if l.queue.n > 0 {
+			return true
+		}
+	}
+	return !s.sched.empty()
+}
+
+// highest is the link sequence number of the last packet sent.
+func (s *sender) highest() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint32(s.next - 1)
+}
+
+// endFlow makes everything of a flow that waits pointless. Packets of it already on a lane still leave.
+func (s *sender) endFlow(f *sendFlow) {
+	s.mu.Lock()
+	f.closed = true
+	s.mu.Unlock()
+}
+
+// snapshotLanes returns the attached lanes.
+func (s *sender) snapshotLanes(into []*lane) []*lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(into, s.lanes...)
+}
+
+// close releases every packet; nothing is taken from now on.
+func (s *sender) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.sched.clear()
+	s.cache.clear()
+	for _, l := range s.lanes {
+		for l.queue.n > 0 {
+			it := l.queue.pop()
+			it.pkt.Release()
+		}
+	}
+	s.lanes = nil
+}

@@ -1,0 +1,132 @@
+package cascade
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// LinkStatus is what is known of the link to one node. Counters run over all lives of the link.
+type LinkStatus struct {
+	Peer      mesh.NodeID
+	Up        bool
+	RTT       time.Duration // smoothed, of the nearest lane; 0 when not measured
+	Lanes     int           // connected
+	WantLanes int
+
+	LossIn       float64 // share of incoming packets lost before repair, 0 to 1
+	LossRepaired float64 // share of incoming packets lost after repair, 0 to 1
+	LossOut      float64 // share of outgoing packets the peer says were lost before repair, 0 to 1
+
+	In, Out         Traffic
+	Drops           map[string]uint64 // by reason, only what is not 0
+	NacksSent       uint64            // packets asked for
+	NacksReceived   uint64            // packets the peer asked for
+	Retransmissions uint64            // packets sent again
+	Repaired        uint64            // lost packets that came after being asked for
+	Lost            uint64            // lost packets that never came
+	Flows           []FlowStatus
+
+	keyframesIn, keyframesOut              uint64
+	linksOpened, linksFailed, flowsRefused uint64
+}
+
+// Traffic counts whole RTP packets of one direction, retransmissions not included when sent.
+type Traffic struct{ AudioPackets, AudioBytes, VideoPackets, VideoBytes uint64 }
+
+// FlowStatus is one source on its way over a link.
+type FlowStatus struct {
+	ID        uint32
+	Room      mesh.RoomName
+	Source    mesh.SourceID
+	Direction string // "in" or "out"
+	Kind      mesh.MediaKind
+	Encodings rtpstream.EncodingSet // wanted by the receiving side
+}
+
+// Links returns what is known of every link, by peer. A node without a link appears while it is kept or pulled from.
+func (c *Cascade) Links() []LinkStatus {
+	c.mu.Lock()
+	peers := make([]*peer, 0, len(c.peers))
+	links := make([]*link, 0, len(c.peers))
+	pulls := make([][]*pull, 0, len(c.peers))
+	for _, p := range c.peers {
+		peers, links = append(peers, p), append(links, p.link)
+		var all []*pull
+		for _, pl := range p.pulls {
+			all = append(all, pl)
+		}
+		pulls = append(pulls, all)
+	}
+	c.mu.Unlock()
+	out := make([]LinkStatus, 0, len(peers))
+	for i, p := range peers {
+		s := p.stats.status()
+		s.Peer, s.WantLanes = p.id, c.cfg.Lanes
+		if l := links[i]; l != nil {
+			l.status(&s, pulls[i])
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b LinkStatus) int { return cmp.Compare(a.Peer, b.Peer) })
+	return out
+}
+
+func (l *link) status(s *LinkStatus, pulls []*pull) {
+	s.Up, s.RTT = l.up.Load(), l.roundTrip()
+	l.laneMu.Lock()
+	s.Lanes = len(l.attached)
+	l.laneMu.Unlock()
+	s.LossIn, s.LossRepaired = share(&l.lossIn), share(&l.lossRepaired)
+	s.LossOut = float64(l.lossOut.Load()) / 65535
+	for _, f := range l.served() {
+		s.Flows = append(s.Flows, FlowStatus{
+			ID: f.id, Room: f.room, Source: f.source, Direction: "out", Kind: kindOf(f.audio),
+			Encodings: rtpstream.EncodingSet(f.encodings.Load()),
+		})
+	}
+	for _, pl := range pulls {
+		if id, ok := l.rx.find(pl); ok {
+			s.Flows = append(s.Flows, FlowStatus{
+				ID: id, Room: pl.key.room, Source: pl.key.source, Direction: "in", Kind: kindOf(pl.audio),
+				Encodings: pl.media.Demand().Encodings,
+			})
+		}
+	}
+	slices.SortFunc(s.Flows, func(a, b FlowStatus) int {
+		return cmp.Or(cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+func kindOf(audio bool) mesh.MediaKind {
+	if audio {
+		return mesh.Audio
+	}
+	return mesh.Video
+}
+
+func (c *counters) status() LinkStatus {
+	s := LinkStatus{
+		In: c.in.status(), Out: c.out.status(), Drops: make(map[string]uint64),
+		NacksSent: c.nacksOut.Load(), NacksReceived: c.nacksIn.Load(),
+		Retransmissions: c.retransmissions.Load(), Repaired: c.repaired.Load(), Lost: c.lost.Load(),
+		keyframesIn: c.keyframesIn.Load(), keyframesOut: c.keyframesOut.Load(),
+		linksOpened: c.linksOpened.Load(), linksFailed: c.failed.Load(), flowsRefused: c.flowsRefused.Load(),
+	}
+	for r := range numDropReasons {
+		if n := c.drops[r].Load(); n > 0 {
+			s.Drops[r.String()] = n
+		}
+	}
+	return s
+}
+
+func (t *traffic) status() Traffic {
+	return Traffic{
+		AudioPackets: t.packets[0].Load(), AudioBytes: t.bytes[0].Load(),
+		VideoPackets: t.packets[1].Load(), VideoBytes: t.bytes[1].Load(),
+	}
+}

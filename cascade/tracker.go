@@ -1,0 +1,163 @@
+package cascade
+
+import (
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// Limits of the search for lost packets.
+const (
+	trackerSlots     = 2048
+	maxMissing       = 1024
+	maxNacks         = 6 // times one packet is asked for
+	minReorderWindow = 5 * time.Millisecond
+	maxReorderWindow = 50 * time.Millisecond
+	minNackGap       = 20 * time.Millisecond
+)
+
+type slotState uint8
+
+const (
+	slotEmpty slotState = iota
+	slotMissing
+	slotReceived
+	slotLost // given up
+)
+
+type trackerSlot struct {
+	seq   uint64
+	since time.Duration // missing since
+	asked time.Duration // last NACK
+	nacks uint8
+	state slotState
+}
+
+// tracker finds what is lost of a link's incoming packets. Lanes overtake each other, so a gap counts as loss only
+// after a reorder window, learned from packets that came late by themselves. It has no lock and no clock.
+type tracker struct {
+	deadline time.Duration
+	unwrap   rtpstream.Unwrapper[uint32]
+	base     uint64 // extended number of link sequence 0, where every link begins
+	highest  uint64
+	slots    [trackerSlots]trackerSlot
+	missing  []uint64 // ascending; may hold entries that came in since
+	lateness time.Duration
+
+	askedFor uint64 // distinct packets found missing after the window: loss before repair
+	repaired uint64
+	lost     uint64 // given up: loss after repair
+}
+
+func newTracker(deadline time.Duration) *tracker {
+	t := &tracker{deadline: deadline, missing: make([]uint64, 0, maxMissing)}
+	t.base = t.unwrap.Unwrap(0)
+	t.highest = t.base
+	return t
+}
+
+// expected is how many packets the peer has sent, as far as is known.
+func (t *tracker) expected() uint64 { return t.highest - t.base }
+
+// received notes a packet and reports its extended number and whether it is the first of its number.
+func (t *tracker) received(seq32 uint32, retransmission bool, now time.Duration) (seq uint64, fresh bool) {
+	seq = t.unwrap.Unwrap(seq32)
+	if seq <= t.base {
+		return seq, false
+	}
+	if seq > t.highest {
+		t.gap(seq, now)
+		t.highest = seq
+		t.slots[seq%trackerSlots] = trackerSlot{seq: seq, state: slotReceived}
+		return seq, true
+	}
+	slot := &t.slots[seq%trackerSlots]
+	if slot.seq != seq || slot.state == slotReceived {
+		return seq, false
+	}
+	if slot.state == slotMissing {
+		if late := now - slot.since; !retransmission && late < t.deadline {
+			t.lateness = max(late, t.lateness-t.lateness/16)
+		}
+		if slot.nacks > 0 {
+			t.repaired++
+		}
+	}
+	slot.state = slotReceived
+	return seq, true
+}
+
+// announced notes the highest number the peer says it has sent: what lies between is missing.
+func (t *tracker) announced(seq32 uint32, now time.Duration) {
+	if seq := t.unwrap.Peek(seq32); seq > t.highest {
+		t.unwrap.Unwrap(seq32)
+		t.gap(seq+1, now)
+		t.highest = seq
+	}
+}
+
+// gap marks what lies between the highest number and seq as missing, the newest at least.
+func (t *tracker) gap(seq uint64, now time.Duration) {
+	first := t.highest + 1
+	if seq-first > maxMissing/2 {
+		t.lost += seq - first - maxMissing/2
+		t.askedFor += seq - first - maxMissing/2
+		first = seq - maxMissing/2
+	}
+	for s := first; s < seq; s++ {
+		if len(t.missing) == cap(t.missing) {
+			t.askedFor++
+			t.lost++
+			t.slots[s%trackerSlots] = trackerSlot{seq: s, state: slotLost}
+			continue
+		}
+		t.slots[s%trackerSlots] = trackerSlot{seq: s, since: now, state: slotMissing}
+		t.missing = append(t.missing, s)
+	}
+}
+
+// window is how long a gap may close by itself.
+func (t *tracker) window() time.Duration {
+	return min(max(minReorderWindow, t.lateness+t.lateness/2), maxReorderWindow)
+}
+
+// pending reports whether something is missing and still hoped for.
+func (t *tracker) pending() bool { return len(t.missing) > 0 }
+
+// collect appends to out what has to be asked for now, ascending, and gives up what is too old.
+func (t *tracker) collect(now, rtt time.Duration, out []uint64) []uint64 {
+	gap := max(minNackGap, rtt+rtt/4)
+	keep := t.missing[:0]
+	for _, seq := range t.missing {
+		slot := &t.slots[seq%trackerSlots]
+		if slot.seq != seq { // overrun: a thousand newer packets are here, the sender has forgotten it as well
+			t.lost++
+			continue
+		}
+		if slot.state != slotMissing {
+			continue
+		}
+		switch {
+		case now-slot.since > t.deadline:
+			slot.state = slotLost
+			t.lost++
+			if slot.nacks == 0 {
+				t.askedFor++
+			}
+			continue
+		case slot.nacks == 0 && now-slot.since >= t.window():
+			t.askedFor++
+			fallthrough
+		case slot.nacks > 0 && slot.nacks < maxNacks && now-slot.asked >= gap:
+			slot.nacks++
+			slot.asked = now
+			out = append(out, seq)
+		}
+		keep = append(keep, seq)
+	}
+	t.missing = keep
+	return out
+}
+
+// decay forgets lateness slowly; called once a second.
+func (t *tracker) decay() { t.lateness -= t.lateness / 10 }
