@@ -49,7 +49,7 @@ func trackProto(s *mesh.Source) *livekit.TrackInfo {
 		Sid: string(s.ID), Name: s.Name, Muted: s.Muted, Width: s.Width, Height: s.Height,
 		Type:      livekit.TrackType_AUDIO,
 		Source:    livekit.TrackSource(s.Type), // same numbers
-		Simulcast: len(s.Encodings) > 1, //nolint:staticcheck // read by older server SDKs
+		Simulcast: len(s.Encodings) > 1,        //nolint:staticcheck // read by older server SDKs
 		MimeType:  s.MIMEType, Mid: s.MID, Stream: s.StreamName,
 		Encryption: livekit.Encryption_Type(s.Encryption),                        // same numbers
 		Stereo:     s.Stereo, DisableDtx: s.DisableDTX, DisableRed: s.DisableRED, //nolint:staticcheck // read by older server SDKs
