@@ -127,8 +127,8 @@ func TestOpenErrors(t *testing.T) {
 func TestLookupInDamagedFile(t *testing.T) {
 	good := makeDatabase(t, "GeoLite2-City")
 	addrs := []netip.Addr{netip.MustParseAddr("81.2.69.142"), netip.MustParseAddr("89.160.20.112"), netip.MustParseAddr("2a00::1")}
-	for i := range good {
-		for _, flip := range []byte{0x01, 0x80, 0xff} {
+	for i := 0; i < len(good); i += 3 {
+		for _, flip := range []byte{0x01, 0xff} {
 			bad := bytes.Clone(good)
 			bad[i] ^= flip
 			d, err := open(bad, "bad.mmdb")
