@@ -1,6 +1,6 @@
 import { type FormEvent, useEffect, useRef, useState } from 'react'
 import { CloseIcon, SendIcon } from '../ui/icons'
-import type { ChatEntry } from './session'
+import type { ChatEntry } from './view'
 
 const maxLength = 2000
 

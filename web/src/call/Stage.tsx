@@ -2,7 +2,7 @@ import { type CSSProperties, useEffect, useRef, useState } from 'react'
 import { InviteIcon } from '../ui/icons'
 import { fitGrid } from './grid'
 import type { Inspector } from './inspect'
-import type { Tile } from './session'
+import type { Tile } from './view'
 import { TileView } from './TileView'
 
 const gap = 8

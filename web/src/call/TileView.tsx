@@ -3,7 +3,7 @@ import { regionLabel } from '../edges'
 import { hue, initials } from '../names'
 import { MicOffIcon } from '../ui/icons'
 import type { Inspector } from './inspect'
-import type { Quality, Tile } from './session'
+import type { Quality, Tile } from './view'
 
 const bars: Record<Quality, number> = { excellent: 3, good: 2, poor: 1, lost: 0, unknown: -1 }
 const spoken: Record<Quality, string> = { excellent: 'Excellent connection', good: 'Good connection', poor: 'Poor connection', lost: 'Connection lost', unknown: '' }

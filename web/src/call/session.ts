@@ -1,12 +1,13 @@
 // One call from join to leave: owns the livekit-client Room and turns its events into
 // immutable snapshots that the components render.
 import {
-  ConnectionQuality, ConnectionState, DisconnectReason, type LocalTrack, MediaDeviceFailure, type Participant, type ReconnectContext,
-  type RemoteTrack, Room, RoomEvent, Track, type VideoTrack, VideoPresets,
+  ConnectionState, DisconnectReason, type LocalTrack, MediaDeviceFailure, type Participant, type ReconnectContext, type RemoteTrack, Room,
+  RoomEvent, Track, VideoPresets,
 } from 'livekit-client'
 import { candidates, type Candidate, type Grant, requestGrant, type Edge } from '../edges'
 import { type Device, deviceProblem, endProblem, joinProblem, type Problem, worthAnotherEdge } from '../problems'
-import { Inspector, regionOf } from './inspect'
+import { Inspector } from './inspect'
+import { type ChatEntry, type Tile, tilesOf } from './view'
 
 export interface JoinRequest {
   room: string
@@ -23,29 +24,6 @@ export interface JoinRequest {
   microphoneOn: boolean
   singlePeerConnection?: boolean
   video: 360 | 540 | 720
-}
-
-export type Quality = 'excellent' | 'good' | 'poor' | 'lost' | 'unknown'
-
-export interface Tile {
-  key: string
-  identity: string
-  name: string
-  local: boolean
-  screen: boolean
-  track?: VideoTrack
-  micOn: boolean
-  speaking: boolean
-  quality: Quality
-  region?: string
-}
-
-export interface ChatEntry {
-  id: number
-  from: string
-  local: boolean
-  text: string
-  at: Date
 }
 
 export type Phase = 'connecting' | 'connected' | 'reconnecting' | 'moving' | 'ended'
@@ -383,11 +361,12 @@ export class Session {
     const local = this.room.localParticipant
     const remotes = [...this.room.remoteParticipants.values()].sort((a, b) => (a.joinedAt?.getTime() ?? 0) - (b.joinedAt?.getTime() ?? 0) || (a.identity < b.identity ? -1 : 1))
     const people = this.room.state === ConnectionState.Disconnected ? [local] : [...remotes, local]
+    const me = { identity: this.req.identity, name: this.req.name, region: this.edge?.region }
     return {
       phase: this.phase,
       problem: this.problem,
       notice: this.notice,
-      tiles: people.flatMap((p) => this.tiles(p)),
+      tiles: people.flatMap((p) => tilesOf(p, me)),
       chat: this.chat,
       micOn: local.isMicrophoneEnabled,
       cameraOn: local.isCameraEnabled,
@@ -396,36 +375,5 @@ export class Session {
       region: this.edge?.region,
       url: this.edge?.url,
     }
-  }
-
-  private tiles(p: Participant): Tile[] {
-    const video = (source: Track.Source) => {
-      const pub = p.getTrackPublication(source)
-      return pub?.track && !pub.isMuted ? (pub.track as VideoTrack) : undefined
-    }
-    const identity = p.isLocal ? this.req.identity : p.identity
-    const base = {
-      identity,
-      name: (p.isLocal ? this.req.name : p.name) || identity,
-      local: p.isLocal,
-      micOn: p.isMicrophoneEnabled,
-      speaking: p.isSpeaking,
-      quality: quality(p.connectionQuality),
-      region: regionOf(p) ?? (p.isLocal ? this.edge?.region : undefined),
-    }
-    const out: Tile[] = [{ ...base, key: `${identity}/camera`, screen: false, track: video(Track.Source.Camera) }]
-    const screen = video(Track.Source.ScreenShare)
-    if (screen) out.push({ ...base, key: `${identity}/screen`, screen: true, speaking: false, track: screen })
-    return out
-  }
-}
-
-function quality(q: ConnectionQuality): Quality {
-  switch (q) {
-    case ConnectionQuality.Excellent: return 'excellent'
-    case ConnectionQuality.Good: return 'good'
-    case ConnectionQuality.Poor: return 'poor'
-    case ConnectionQuality.Lost: return 'lost'
-    default: return 'unknown'
   }
 }
