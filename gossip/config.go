@@ -102,8 +102,8 @@ func (c Config) memberlist() *memberlist.Config {
 	mc.SuspicionMult = p.suspicion
 	mc.GossipInterval, mc.PushPullInterval, mc.TCPTimeout = p.gossip, p.pushPull, p.stream
 	mc.UDPBufferSize = packetBytes
-	mc.EnableCompression = false         // packets are small and media shares the machine
-	mc.DeadNodeReclaimTime = time.Second // a node that died may come back at another address
+	mc.EnableCompression = false             // packets are small and media shares the machine
+	mc.DeadNodeReclaimTime = time.Nanosecond // a dead node may come back at another address at once
 	mc.LogOutput = io.Discard
 	return mc
 }

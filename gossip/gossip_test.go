@@ -14,6 +14,7 @@ import (
 )
 
 func TestThreeNodes(t *testing.T) {
+	t.Parallel()
 	ca := testCA(t)
 	a := startNode(t, ca, "a")
 	b := startNode(t, ca, "b", "127.0.0.1:1", a.addr.String()) // the first seed is dead
@@ -84,22 +85,24 @@ func TestThreeNodes(t *testing.T) {
 
 func port(a netip.AddrPort) string { return a.String()[strings.LastIndexByte(a.String(), ':')+1:] }
 
-// A seed that starts later is found; its own address among the seeds does a node no harm.
+// A seed that starts later is found.
 func TestSeedStartsLater(t *testing.T) {
+	t.Parallel()
 	ca := testCA(t)
-	late := testNetwork(t, ca, "late")
-	addr := late.LocalAddr()
+	place := testNetwork(t, ca, "late")
+	addr := place.LocalAddr()
+	require.NoError(t, place.Close())
 	a := startNode(t, ca, "a", addr.String())
 	require.Eventually(t, func() bool { return a.Status().JoinError != "" }, patience, tick)
 	require.True(t, a.Status().Alone)
-	require.NoError(t, late.Close())
-
-	b := startNode(t, ca, "b", a.addr.String())
-	requireMembers(t, []mesh.NodeID{"a", "b"}, a, b)
+	late := startOn(t, testNetworkAt(t, ca, "late", addr), addr.String()) // itself among its seeds does no harm
+	requireMembers(t, []mesh.NodeID{"a", "late"}, a, late)
+	require.Eventually(t, func() bool { return a.Status().JoinError == "" }, patience, tick)
 }
 
-// A node that failed and comes back, at another address and without seeds' help, is a member again.
-func TestFailedNodeComesBack(t *testing.T) {
+// A member that failed is looked for: when it is back, nobody needs a seed.
+func TestLostMemberIsFoundAgain(t *testing.T) {
+	t.Parallel()
 	ca := testCA(t)
 	a := startNode(t, ca, "a")
 	b := startNode(t, ca, "b", a.addr.String())
@@ -107,14 +110,29 @@ func TestFailedNodeComesBack(t *testing.T) {
 	b.kill()
 	require.Eventually(t, a.seen(Failed, "b"), patience, tick)
 	b.stop()
-	again := startNode(t, ca, "b", a.addr.String())
+	again := startOn(t, testNetworkAt(t, ca, "b", b.addr))
 	requireMembers(t, []mesh.NodeID{"a", "b"}, a, again)
-	at, ok := a.Resolve("b")
-	require.True(t, ok)
-	require.Equal(t, again.addr, at)
+	require.Zero(t, a.Status().Lost)
+}
+
+// A node killed and started anew at another address is a member again, however soon.
+func TestRestartAtAnotherAddress(t *testing.T) {
+	t.Parallel()
+	ca := testCA(t)
+	a := startNode(t, ca, "a")
+	c := startNode(t, ca, "c", a.addr.String())
+	b := startNode(t, ca, "b", a.addr.String())
+	requireMembers(t, []mesh.NodeID{"a", "b", "c"}, a, b, c)
+	b.kill()
+	again := startNode(t, ca, "b", a.addr.String())
+	for _, n := range []*node{a, c} {
+		require.Eventually(t, func() bool { at, ok := n.Resolve("b"); return ok && at == again.addr }, patience, tick)
+	}
+	requireMembers(t, []mesh.NodeID{"a", "b", "c"}, again)
 }
 
 func TestForeignMeshIsRefused(t *testing.T) {
+	t.Parallel()
 	a := startNode(t, testCA(t), "a")
 	x := startNode(t, testCA(t), "x", a.addr.String())
 	require.Eventually(t, func() bool { return strings.Contains(x.Status().JoinError, "another mesh") }, patience, tick)
@@ -123,6 +141,7 @@ func TestForeignMeshIsRefused(t *testing.T) {
 }
 
 func TestNameConflict(t *testing.T) {
+	t.Parallel()
 	ca := testCA(t)
 	a := startNode(t, ca, "a")
 	b := startNode(t, ca, "b", a.addr.String())
@@ -144,6 +163,7 @@ func TestNameConflict(t *testing.T) {
 }
 
 func TestStopAloneIsQuick(t *testing.T) {
+	t.Parallel()
 	a := startNode(t, testCA(t), "a")
 	a.stop()
 	require.NoError(t, <-a.result)

@@ -43,12 +43,17 @@ func testCA(t testing.TB) *meshnet.CA {
 
 func testNetwork(t testing.TB, ca *meshnet.CA, id mesh.NodeID) *meshnet.Network {
 	t.Helper()
+	return testNetworkAt(t, ca, id, netip.MustParseAddrPort("127.0.0.1:0"))
+}
+
+func testNetworkAt(t testing.TB, ca *meshnet.CA, id mesh.NodeID, listen netip.AddrPort) *meshnet.Network {
+	t.Helper()
 	cert, key, err := ca.Issue(id, time.Hour)
 	require.NoError(t, err)
 	identity, err := meshnet.NewIdentity(ca.CertPEM(), cert, key)
 	require.NoError(t, err)
 	cfg := meshnet.DefaultConfig()
-	cfg.Listen = netip.MustParseAddrPort("127.0.0.1:0")
+	cfg.Listen = listen
 	n, err := meshnet.New(cfg, identity, nil, slog.New(slog.DiscardHandler), nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.Close() })
@@ -76,7 +81,13 @@ func testConfig(seeds ...string) Config {
 
 func startNode(t testing.TB, ca *meshnet.CA, id mesh.NodeID, seeds ...string) *node {
 	t.Helper()
-	n := &node{net: testNetwork(t, ca, id), result: make(chan error, 1)}
+	return startOn(t, testNetwork(t, ca, id), seeds...)
+}
+
+func startOn(t testing.TB, network *meshnet.Network, seeds ...string) *node {
+	t.Helper()
+	id := network.NodeID()
+	n := &node{net: network, result: make(chan error, 1)}
 	n.addr = n.net.LocalAddr()
 	g, err := New(testConfig(seeds...), n.net, info(id), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)

@@ -3,14 +3,12 @@ package gossip
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 
-	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/meshnet"
 )
 
@@ -22,29 +20,22 @@ const (
 	connsPerPeer = 4           // both sides may dial at once, and a restarted peer dials anew
 )
 
-// peer sends packets to one node and knows the connections with it.
+// peer sends packets to one node at one address and knows the connections with it.
 type peer struct {
 	t       *transport
-	name    mesh.NodeID
+	key     peerKey
 	queue   chan []byte
 	dialing chan struct{} // capacity 1: who holds the token dials
 	done    chan struct{} // closed when run ends
 
 	mu    sync.Mutex
-	addr  netip.AddrPort  // guarded by mu; where to dial
 	conns []*meshnet.Conn // guarded by mu; oldest first, at most connsPerPeer
 }
 
-func newPeer(t *transport, name mesh.NodeID) *peer {
+func newPeer(t *transport, key peerKey) *peer {
 	return &peer{
-		t: t, name: name, queue: make(chan []byte, sendQueue), dialing: make(chan struct{}, 1), done: make(chan struct{}),
+		t: t, key: key, queue: make(chan []byte, sendQueue), dialing: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-}
-
-func (p *peer) setAddr(a netip.AddrPort) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.addr = a
 }
 
 // live returns the newest connection that has not ended.
@@ -113,7 +104,7 @@ func (p *peer) send(b []byte, retry *time.Time) {
 		ctx, cancel := context.WithTimeout(p.t.ctx, dialTimeout)
 		var err error
 		if c, err = p.connect(ctx); err != nil {
-			p.t.log.Debug("gossip peer not reached", "node", p.name, "err", err)
+			p.t.log.Debug("gossip peer not reached", "node", p.key.name, "addr", p.key.addr, "err", err)
 			*retry = time.Now().Add(dialBackoff)
 		}
 		cancel()
@@ -146,13 +137,7 @@ func (p *peer) connect(ctx context.Context) (*meshnet.Conn, error) {
 	if c := p.live(); c != nil {
 		return c, nil
 	}
-	p.mu.Lock()
-	addr := p.addr
-	p.mu.Unlock()
-	if !addr.IsValid() {
-		return nil, meshnet.ErrUnknownNode
-	}
-	c, err := p.t.dial(ctx, p.name, addr)
+	c, err := p.t.dial(ctx, p.key.name, p.key.addr)
 	if err == nil {
 		p.adopt(c) // serve does so too, but perhaps later than the next caller looks
 	}

@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
 )
 
 const (
-	updateEvery = time.Second
+	updateEvery    = time.Second
+	introduceEvery = time.Second
 	// twinWindow is how young a node must be to give way to another process of its ID. An older one stays and complains:
 	// a newcomer with a copied certificate must not end a working node.
 	twinWindow = 30 * time.Second
@@ -47,7 +52,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	wg.Go(func() { g.update(inner, m) })
 	wg.Go(func() { g.events.run(inner) })
 	wg.Go(func() {
-		if err := g.watchTwins(inner); err != nil {
+		if err := g.watchTwins(inner, m); err != nil {
 			stop(err)
 		}
 	})
@@ -106,7 +111,10 @@ func (g *Gossip) update(ctx context.Context, m *memberlist.Memberlist) {
 }
 
 // watchTwins looks who answers where somebody else claims this node's ID.
-func (g *Gossip) watchTwins(ctx context.Context) error {
+//
+// Nobody answering means an earlier life of this node that others do not know dead yet: then it says who it is until they
+// believe it, because they would else hear it only by chance.
+func (g *Gossip) watchTwins(ctx context.Context, m *memberlist.Memberlist) error {
 	started := time.Now()
 	for {
 		var at netip.AddrPort
@@ -120,6 +128,12 @@ func (g *Gossip) watchTwins(ctx context.Context) error {
 		cancel()
 		if !twin {
 			g.log.Debug("stale or own address claims this node's ID", "addr", at)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(introduceEvery):
+			}
+			g.introduce(m)
 			continue
 		}
 		g.metrics.conflicts.Inc()
@@ -128,5 +142,18 @@ func (g *Gossip) watchTwins(ctx context.Context) error {
 		if time.Since(started) < twinWindow {
 			return fmt.Errorf("gossip: %w: %s answers at %s", ErrNameConflict, g.self.Load().ID, at)
 		}
+	}
+}
+
+// introduce exchanges views with one member; another claim of our ID in its view calls watchTwins again.
+func (g *Gossip) introduce(m *memberlist.Memberlist) {
+	self := g.self.Load().ID
+	others := slices.DeleteFunc(g.Members(), func(n mesh.NodeInfo) bool { return n.ID == self })
+	if len(others) == 0 {
+		return
+	}
+	to := others[rand.IntN(len(others))]
+	if _, err := m.Join([]string{to.MeshAddr.String()}); err != nil {
+		g.log.Debug("member not reached", "node", to.ID, "err", err)
 	}
 }

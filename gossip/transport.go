@@ -52,8 +52,15 @@ type transport struct {
 	wg       sync.WaitGroup
 
 	mu    sync.Mutex
-	state transportState        // guarded by mu
-	peers map[mesh.NodeID]*peer // guarded by mu
+	state transportState    // guarded by mu
+	peers map[peerKey]*peer // guarded by mu
+}
+
+// peerKey tells a node's old life from its new one at another address: a packet for the one must not reach the other,
+// or the old one seems to answer for ever.
+type peerKey struct {
+	name mesh.NodeID
+	addr netip.AddrPort
 }
 
 type transportState int
@@ -75,7 +82,7 @@ func newTransport(n *meshnet.Network, advertise netip.AddrPort, resolve func(mes
 		packets: make(chan *memberlist.Packet, receiveQueue), streams: make(chan net.Conn),
 		onSelf: func(netip.AddrPort) {}, selfAccepted: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, stopping: make(chan struct{}),
-		peers: make(map[mesh.NodeID]*peer),
+		peers: make(map[peerKey]*peer),
 	}
 }
 
@@ -190,7 +197,7 @@ func (t *transport) Shutdown() error {
 	return nil
 }
 
-// peer returns the sender for name, starting it if needed; nil if it cannot be had.
+// peer returns the sender for name at addr, starting it if needed; nil if it cannot be had.
 func (t *transport) peer(name mesh.NodeID, addr netip.AddrPort) *peer {
 	if name == "" || name == t.self {
 		return nil
@@ -200,17 +207,15 @@ func (t *transport) peer(name mesh.NodeID, addr netip.AddrPort) *peer {
 	if t.state != transportOpen {
 		return nil
 	}
-	p := t.peers[name]
+	key := peerKey{name, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}
+	p := t.peers[key]
 	if p == nil {
 		if len(t.peers) >= maxPeers {
 			return nil
 		}
-		p = newPeer(t, name)
-		t.peers[name] = p
+		p = newPeer(t, key)
+		t.peers[key] = p
 		t.wg.Go(p.run)
-	}
-	if addr.IsValid() {
-		p.setAddr(addr)
 	}
 	return p
 }
@@ -219,16 +224,19 @@ func (t *transport) peer(name mesh.NodeID, addr netip.AddrPort) *peer {
 func (t *transport) drop(p *peer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.peers[p.name] == p {
-		delete(t.peers, p.name)
+	if t.peers[p.key] == p {
+		delete(t.peers, p.key)
 	}
 }
 
 func (t *transport) liveAt(addr netip.AddrPort) *meshnet.Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, p := range t.peers {
-		if c := p.live(); c != nil && c.RemoteAddr() == addr {
+	for key, p := range t.peers {
+		if key.addr != addr {
+			continue
+		}
+		if c := p.live(); c != nil {
 			return c
 		}
 	}
@@ -283,7 +291,7 @@ func (t *transport) accept(c *meshnet.Conn) {
 		default:
 		}
 	}
-	p := t.peer(c.Peer(), netip.AddrPort{})
+	p := t.peer(c.Peer(), c.RemoteAddr())
 	if p == nil {
 		_ = c.Close(meshnet.CodeShutdown, "gossip does not run")
 		return

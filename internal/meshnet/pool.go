@@ -2,6 +2,7 @@ package meshnet
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -31,8 +32,9 @@ func newPool(n *Network) *pool {
 
 // get returns a live control connection with peer, dialling if there is none. ctx bounds only this caller's wait.
 func (p *pool) get(ctx context.Context, peer mesh.NodeID) (*Conn, error) {
+	at, _ := p.n.resolve(peer)
 	p.mu.Lock()
-	if c := p.liveLocked(peer); c != nil {
+	if c := p.liveLocked(peer, at); c != nil {
 		p.mu.Unlock()
 		return c, nil
 	}
@@ -54,9 +56,11 @@ func (p *pool) get(ctx context.Context, peer mesh.NodeID) (*Conn, error) {
 	}
 }
 
-func (p *pool) liveLocked(peer mesh.NodeID) *Conn {
+// liveLocked returns the newest live connection. One we dialled to another address than the peer's present one leads to
+// an earlier life of the peer, even if QUIC has not noticed yet; one the peer dialled may come through a NAT.
+func (p *pool) liveLocked(peer mesh.NodeID, at netip.AddrPort) *Conn {
 	for _, c := range slices.Backward(p.conns[peer]) {
-		if c.alive() {
+		if c.alive() && (c.Incoming() || !at.IsValid() || peer == p.n.id.id || c.RemoteAddr() == at) {
 			return c
 		}
 	}
@@ -95,12 +99,12 @@ func (p *pool) connect(peer mesh.NodeID) (*Conn, error) {
 // add makes c available to OpenService. Beyond controlsPerPeer the oldest is closed, so that a peer cannot pile them up.
 func (p *pool) add(c *Conn) {
 	p.mu.Lock()
-	list := append(p.conns[c.peer], c)
+	p.conns[c.peer] = append(p.conns[c.peer], c)
 	var evicted *Conn
-	if len(list) > controlsPerPeer {
-		evicted, list = list[0], slices.Delete(list, 0, 1)
+	if list := p.conns[c.peer]; len(list) > controlsPerPeer {
+		evicted = list[0]
+		p.conns[c.peer] = slices.Delete(list, 0, 1)
 	}
-	p.conns[c.peer] = list
 	p.mu.Unlock()
 	if evicted != nil {
 		_ = evicted.Close(CodeBusy, "too many control connections")

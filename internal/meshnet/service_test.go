@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,6 +176,22 @@ func TestRedialWhenDead(t *testing.T) {
 	<-c.Done()
 	require.Equal(t, "a:2", exchange(t, a, "b", "2"))
 	require.Equal(t, 2, dialled(a, ALPNControl))
+}
+
+// A peer that moved is dialled anew, although its old connection still seems to live.
+func TestPeerMoves(t *testing.T) {
+	ca := testCA(t)
+	serve := func(n *Network) { n.HandleService("echo", echoService) }
+	old, moved := testNet(t, ca, "b", serve), testNet(t, ca, "b", serve)
+	var at atomic.Pointer[Network]
+	at.Store(old)
+	a := testNet(t, ca, "a", func(n *Network) {
+		n.SetResolver(func(mesh.NodeID) (netip.AddrPort, bool) { return at.Load().LocalAddr(), true })
+	})
+	require.Equal(t, "a:1", exchange(t, a, "b", "1"))
+	at.Store(moved)
+	require.Equal(t, "a:2", exchange(t, a, "b", "2"))
+	require.Equal(t, 1, accepted(moved, ALPNControl))
 }
 
 func TestStreamEnds(t *testing.T) {

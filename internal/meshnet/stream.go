@@ -1,6 +1,7 @@
 package meshnet
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -30,7 +31,7 @@ func (s *Stream) Peer() mesh.NodeID { return s.conn.peer }
 // (errors.Is ErrUnknownService if the peer has no such service), or why the connection ended.
 func (s *Stream) Read(b []byte) (int, error) {
 	n, err := s.qs.Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = streamError(err)
 	}
 	return n, err
