@@ -29,6 +29,8 @@ var (
 // different age look for them. The sequence number of a reliable message stays. What is not understood travels untouched.
 //
 // The error is one of the ErrData values, wrapped.
+//
+//nolint:staticcheck // older clients know only the deprecated fields
 func StampData(raw []byte, reliable bool, sender mesh.Participant) (mesh.DataMessage, error) {
 	if !sender.Permission.CanPublishData {
 		return mesh.DataMessage{}, ErrDataNotAllowed
@@ -87,7 +89,7 @@ func speaksForOther(p *livekit.DataPacket, agent bool) bool {
 
 // stampUser keeps the fields older clients read in step with those of the packet.
 //
-//nolint:staticcheck // the deprecated fields are the ones older clients read
+//nolint:staticcheck // older clients know only the deprecated fields
 func stampUser(p *livekit.DataPacket, u *livekit.UserPacket, identity, sid string) error {
 	u.ParticipantIdentity, u.ParticipantSid = identity, sid
 	if len(p.DestinationIdentities) == 0 {
@@ -104,18 +106,20 @@ func stampUser(p *livekit.DataPacket, u *livekit.UserPacket, identity, sid strin
 
 // ServerData builds a message of the server itself: topic and payload for the given participants, or for everyone when there
 // are none. Receivers drop a second message with the same nonce. The error wraps ErrDataTooLarge.
+//
+//nolint:staticcheck // older clients know only the deprecated fields
 func ServerData(payload []byte, topic string, reliable bool, destinations []mesh.Identity, nonce []byte) (mesh.DataMessage, error) {
 	to := make([]string, len(destinations))
 	for i, d := range destinations {
 		to[i] = string(d)
 	}
-	u := &livekit.UserPacket{Payload: payload, DestinationIdentities: to, Nonce: nonce} //nolint:staticcheck // older clients read the addressees here
+	u := &livekit.UserPacket{Payload: payload, DestinationIdentities: to, Nonce: nonce}
 	if topic != "" {
 		u.Topic = &topic
 	}
 	p := &livekit.DataPacket{DestinationIdentities: to, Value: &livekit.DataPacket_User{User: u}}
 	if !reliable {
-		p.Kind = livekit.DataPacket_LOSSY //nolint:staticcheck // older clients read it
+		p.Kind = livekit.DataPacket_LOSSY
 	}
 	m, err := dataMessage(p, reliable, "")
 	if err == nil && len(m.Payload) > MaxDataBytes {

@@ -65,13 +65,7 @@ func dispatch(req *livekit.SignalRequest, s Session, out replier, now func() tim
 		}
 		s.UpdateVideoTrack(UpdateVideoTrack{mesh.SourceID(m.UpdateVideoTrack.GetTrackSid()), m.UpdateVideoTrack.GetWidth(), m.UpdateVideoTrack.GetHeight()})
 	case *livekit.SignalRequest_UpdateMetadata:
-		u, err := updateMetadata(m.UpdateMetadata)
-		if err != nil {
-			u.Name, u.Metadata, u.Attributes = "", "", nil // no need to send the excess back
-			out.SendRequestResponse(RequestResponse{RequestID: u.RequestID, Reason: RequestLimitExceeded, Message: err.Error(), UpdateMetadata: &u})
-			return false, nil
-		}
-		s.UpdateMetadata(u)
+		dispatchUpdateMetadata(m.UpdateMetadata, s, out)
 	case *livekit.SignalRequest_Simulate:
 		if sc, ok := scenario(m.Simulate); ok {
 			s.Simulate(sc)
@@ -107,6 +101,16 @@ func dispatchAddTrack(r *livekit.AddTrackRequest, s Session, out replier) {
 	}
 	// The client finds its pending request by its own ID of the track alone.
 	out.SendRequestResponse(RequestResponse{Reason: reason, Message: err.Error(), AddTrack: &AddTrack{ClientID: a.ClientID, Kind: a.Kind}})
+}
+
+func dispatchUpdateMetadata(r *livekit.UpdateParticipantMetadata, s Session, out replier) {
+	u, err := updateMetadata(r)
+	if err == nil {
+		s.UpdateMetadata(u)
+		return
+	}
+	u.Name, u.Metadata, u.Attributes = "", "", nil // no need to send the excess back
+	out.SendRequestResponse(RequestResponse{RequestID: u.RequestID, Reason: RequestLimitExceeded, Message: err.Error(), UpdateMetadata: &u})
 }
 
 // answer serves what needs no session: pings, and requests for what this server does not offer.

@@ -44,6 +44,8 @@ func sessionDescription(d *livekit.SessionDescription) *SessionDescription {
 }
 
 // addTrack converts an announcement. It fails for what can never be published.
+//
+//nolint:staticcheck // older clients know only the deprecated fields
 func addTrack(r *livekit.AddTrackRequest) (AddTrack, error) {
 	a := AddTrack{
 		ClientID: r.GetCid(), SourceID: mesh.SourceID(r.GetSid()), Name: r.GetName(), Muted: r.GetMuted(),

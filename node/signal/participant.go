@@ -52,6 +52,9 @@ func participantKind(kind string) livekit.ParticipantInfo_Kind {
 	return livekit.ParticipantInfo_Kind(livekit.ParticipantInfo_Kind_value[strings.ToUpper(kind)])
 }
 
+// participantPermission converts what a participant may do for clients.
+//
+//nolint:staticcheck // older clients know only the deprecated fields
 func participantPermission(p *mesh.Permission) *livekit.ParticipantPermission {
 	out := &livekit.ParticipantPermission{
 		CanSubscribe: p.CanSubscribe, CanPublish: p.CanPublish, CanPublishData: p.CanPublishData,
@@ -65,6 +68,8 @@ func participantPermission(p *mesh.Permission) *livekit.ParticipantPermission {
 }
 
 // trackInfo converts a source for clients.
+//
+//nolint:staticcheck // older clients know only the deprecated fields
 func trackInfo(s *mesh.Source) *livekit.TrackInfo {
 	t := &livekit.TrackInfo{
 		Sid: string(s.ID), Type: trackType(s.Kind), Source: livekit.TrackSource(s.Type), Name: s.Name, Muted: s.Muted,

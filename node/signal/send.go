@@ -135,6 +135,8 @@ func (c *Conn) SendStreamState(states []StreamState) {
 
 // SendSubscribedQuality tells a publisher which qualities of its source somebody wants; it stops the others. A codec it lists and
 // the client does not send yet makes the client start it. Clients that know no codecs obey the first entry.
+//
+//nolint:staticcheck // older clients know only the deprecated fields
 func (c *Conn) SendSubscribedQuality(id mesh.SourceID, codecs []SubscribedCodec) {
 	update := &livekit.SubscribedQualityUpdate{TrackSid: string(id)}
 	for i, codec := range codecs {
