@@ -1,0 +1,318 @@
+package cascade
+
+import (
+	"bytes"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+const room = mesh.RoomName("standup")
+
+// film writes n packets, one every 10 ms.
+func film(c *camera, e uint8, n int) {
+	for range n {
+		c.write(e)
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestFlowOnDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(20 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 3)
+		a.offer("TR_1", cam.Source)
+
+		r := b.Remote(room, cam.mesh(), "a")
+		time.Sleep(time.Second)
+		require.Equal(t, 0, cam.Subscribers(), "nobody watches: no flow")
+		require.Zero(t, b.status(t, "a").Lanes, "nobody watches: no link")
+
+		tv := new(screen)
+		sub := r.Media().Subscribe(tv)
+		sub.SetDemand(all(1))
+		time.Sleep(500 * time.Millisecond)
+		require.Equal(t, all(1), cam.Demand())
+		require.Equal(t, 1, cam.Subscribers())
+		require.GreaterOrEqual(t, cam.asked(1), 1, "a new flow asks for a keyframe")
+		require.Zero(t, cam.asked(0))
+
+		var want [][]byte
+		for range 50 {
+			p := cam.packet(1)
+			want = append(want, bytes.Clone(p.Raw()))
+			cam.Stream(1).Write(p)
+			p.Release()
+			cam.write(0) // not wanted: does not cross
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, want, tv.raw, "the original RTP, untouched")
+		require.EqualValues(t, 50, a.status(t, "b").Out.VideoPackets)
+		require.Len(t, a.status(t, "b").Flows, 1)
+		require.Equal(t, "out", a.status(t, "b").Flows[0].Direction)
+		require.Equal(t, "in", b.status(t, "a").Flows[0].Direction)
+
+		sub.Close()
+		time.Sleep(b.cfg.Linger + 100*time.Millisecond)
+		require.Zero(t, cam.Subscribers(), "closed after linger")
+		before := a.status(t, "b").Out.VideoPackets
+		film(cam, 1, 10)
+		require.Equal(t, before, a.status(t, "b").Out.VideoPackets, "bytes stop")
+
+		again := new(screen)
+		sub = r.Media().Subscribe(again)
+		sub.SetDemand(all(0))
+		time.Sleep(200 * time.Millisecond)
+		film(cam, 0, 5)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 5, again.count(), "re-opened")
+		r.Close()
+		r.Close()
+		time.Sleep(100 * time.Millisecond)
+		require.Zero(t, cam.Subscribers())
+	})
+}
+
+func TestOneCopyForManyAndDemandUnion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(5 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 3)
+		a.offer("TR_1", cam.Source)
+		r1, r2 := b.Remote(room, cam.mesh(), "a"), b.Remote(room, cam.mesh(), "a")
+		require.Same(t, r1.Media(), r2.Media())
+
+		screens := make([]*screen, 10)
+		subs := make([]*rtpstream.Subscription, 10)
+		for i := range screens {
+			screens[i] = new(screen)
+			subs[i] = r1.Media().Subscribe(screens[i])
+			subs[i].SetDemand(rtpstream.Demand{Encodings: 1 << 1, MaxTemporal: uint8(i % 3)})
+		}
+		time.Sleep(300 * time.Millisecond)
+		require.Equal(t, 1, cam.Subscribers())
+		require.Equal(t, rtpstream.Demand{Encodings: 1 << 1, MaxTemporal: 2}, cam.Demand())
+		for i := range 30 {
+			cam.write(1, func(p *rtpstream.Packet) { p.Temporal = uint8(i % 4) })
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(50 * time.Millisecond)
+		require.Equal(t, 23, screens[0].count(), "temporal layer 3 does not cross")
+		require.EqualValues(t, 23, a.status(t, "b").Out.VideoPackets, "one copy for ten")
+
+		changes := len(cam.demands)
+		for i := range subs { // a storm of changes is one message or two
+			subs[i].SetDemand(all(uint8(i % 3)))
+		}
+		time.Sleep(200 * time.Millisecond)
+		require.Equal(t, all(0, 1, 2), cam.Demand())
+		require.LessOrEqual(t, len(cam.demands)-changes, 2)
+
+		r1.Close()
+		time.Sleep(50 * time.Millisecond)
+		require.Equal(t, 1, cam.Subscribers(), "another handle is open")
+		r2.Close()
+		time.Sleep(50 * time.Millisecond)
+		require.Zero(t, cam.Subscribers())
+	})
+}
+
+func TestKeyframeRequestsCollapse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 2)
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		sub := r.Media().Subscribe(new(screen))
+		sub.SetDemand(all(0))
+		time.Sleep(250 * time.Millisecond)
+		require.Equal(t, 1, cam.asked(0))
+		cam.write(0, keyframe)
+		time.Sleep(time.Second)
+		require.Equal(t, 1, cam.asked(0), "answered: no more requests")
+
+		for range 20 {
+			sub.RequestKeyframe(0)
+		}
+		time.Sleep(200 * time.Millisecond)
+		require.Equal(t, 2, cam.asked(0), "twenty wishes are one request")
+		time.Sleep(250 * time.Millisecond)
+		require.Equal(t, 3, cam.asked(0), "asked again after 300 ms without a keyframe")
+		sub.RequestKeyframe(1)
+		time.Sleep(100 * time.Millisecond)
+		require.Zero(t, cam.asked(1), "nobody wants that encoding")
+	})
+}
+
+func TestClockIsCarriedVerbatim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 2)
+		first, second := rtpstream.SenderClock{NTP: 1 << 60, RTPTimestamp: 7}, rtpstream.SenderClock{NTP: 1<<60 + 5, RTPTimestamp: 99}
+		cam.Stream(1).SetClock(first)
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		r.Media().Subscribe(new(screen)).SetDemand(all(0, 1))
+		time.Sleep(200 * time.Millisecond)
+		require.Equal(t, first, *r.Media().Stream(1).Clock())
+		require.Nil(t, r.Media().Stream(0).Clock())
+		cam.Stream(1).SetClock(second)
+		time.Sleep(200 * time.Millisecond)
+		require.Equal(t, second, *r.Media().Stream(1).Clock())
+	})
+}
+
+func TestSourceEndsAndComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 1)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(time.Second)
+		require.NotZero(t, b.status(t, "a").flowsRefused, "the directory is ahead of the media")
+		a.offer("TR_1", cam.Source)
+		time.Sleep(3 * time.Second)
+		film(cam, 0, 3)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 3, tv.count())
+
+		fresh := newCamera("TR_1", false, 1)
+		fresh.seq[0] = 100
+		a.offer("TR_1", fresh.Source)
+		cam.Source.Close()
+		time.Sleep(300 * time.Millisecond)
+		require.Empty(t, b.status(t, "a").Flows, "the puller is told")
+		time.Sleep(3 * time.Second)
+		film(fresh, 0, 3)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 6, tv.count())
+	})
+}
+
+func TestNackRepairsLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(40 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 1)
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(500 * time.Millisecond)
+		n := 0
+		h.setDrop(func(from, _ mesh.NodeID, _ *fakeConn, b []byte) bool { // every tenth datagram, retransmissions and NACKs too
+			n++
+			return len(b) > 100 && n%10 == 0 || from == "b" && n%25 == 0
+		})
+		const packets = 600
+		for range packets {
+			cam.write(0)
+			time.Sleep(2 * time.Millisecond)
+		}
+		h.setDrop(func(_, _ mesh.NodeID, _ *fakeConn, b []byte) bool { return false })
+		time.Sleep(2 * time.Second)
+		require.Equal(t, packets, tv.count(), "all repaired, the tail as well")
+		s := b.status(t, "a")
+		require.Zero(t, s.Lost)
+		require.Greater(t, s.Repaired, uint64(20))
+		require.Greater(t, s.LossIn, 0.0)
+		require.NotZero(t, a.status(t, "b").Retransmissions)
+		require.Less(t, a.status(t, "b").Retransmissions, uint64(packets/4))
+	})
+}
+
+func TestTailLossIsRepaired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", true, 1)
+		cam.size = 120
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(500 * time.Millisecond)
+		h.setDrop(func(_, _ mesh.NodeID, _ *fakeConn, b []byte) bool { return len(b) > 100 })
+		cam.write(0)
+		time.Sleep(time.Millisecond)
+		h.setDrop(nil)
+		time.Sleep(300 * time.Millisecond)
+		require.Equal(t, 1, tv.count(), "the probe tells of the packet nothing follows")
+	})
+}
+
+func TestOversizedPacketsCrossInHalves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 1)
+		cam.size = 1401
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(500 * time.Millisecond)
+		n := 0
+		h.setDrop(func(from, _ mesh.NodeID, _ *fakeConn, b []byte) bool {
+			n++
+			return from == "a" && len(b) > 100 && n%7 == 0
+		})
+		film(cam, 0, 100)
+		h.setDrop(nil)
+		time.Sleep(time.Second)
+		require.Equal(t, 100, tv.count())
+		for _, raw := range tv.raw {
+			require.Len(t, raw, 1401)
+			seq := raw[3]
+			require.Equal(t, byte(1400&0xff)^seq, raw[1400])
+		}
+	})
+}
+
+func TestAudioPacketsShareDatagrams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		tvs := make([]*screen, 20)
+		mics := make([]*camera, 20)
+		for i := range tvs {
+			id := mesh.SourceID([]byte{'T', 'R', '_', byte('a' + i)})
+			mics[i] = newCamera(string(id), true, 1)
+			mics[i].size = 100
+			a.offer(id, mics[i].Source)
+			r := b.Remote(room, mics[i].mesh(), "a")
+			defer r.Close()
+			tvs[i] = new(screen)
+			r.Media().Subscribe(tvs[i]).SetDemand(all(0))
+		}
+		time.Sleep(500 * time.Millisecond)
+		for range 10 {
+			for _, m := range mics {
+				m.write(0, func(p *rtpstream.Packet) { p.AudioLevel = 30 })
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		time.Sleep(50 * time.Millisecond)
+		for _, tv := range tvs {
+			require.Equal(t, 10, tv.count())
+		}
+		require.EqualValues(t, 200, a.status(t, "b").Out.AudioPackets)
+	})
+}

@@ -1,0 +1,392 @@
+package cascade
+
+import (
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/meshnet"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+func TestKeepMakesOneLinkWithLiveness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(30 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		_, known := a.Alive("b")
+		require.False(t, known)
+		releaseA, releaseB := a.Keep("b"), b.Keep("a") // both open at once
+		time.Sleep(time.Second)
+		for _, s := range []struct {
+			*station
+			peer mesh.NodeID
+		}{{a, "b"}, {b, "a"}} {
+			alive, known := s.Alive(s.peer)
+			require.True(t, alive && known)
+			st := s.status(t, s.peer)
+			require.Equal(t, 2, st.Lanes)
+			require.InDelta(t, 60, st.RTT.Milliseconds(), 5)
+			require.Equal(t, []linkEvent{{s.peer, true}}, s.linkEvents())
+			require.EqualValues(t, 1, st.linksOpened)
+		}
+		releaseA()
+		releaseA()
+		time.Sleep(2 * time.Minute)
+		alive, _ := a.Alive("b")
+		require.True(t, alive, "the other side keeps it")
+		releaseB()
+		time.Sleep(2 * time.Minute)
+		_, known = b.Alive("a")
+		require.False(t, known, "idle: closed")
+		require.Empty(t, a.Links())
+	})
+}
+
+func TestBlackHoleIsNoticedAndHeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(20 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		defer a.Keep("b")()
+		cam := newCamera("TR_1", false, 1)
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(time.Second)
+
+		h.setDrop(func(_, _ mesh.NodeID, _ *fakeConn, _ []byte) bool { return true })
+		time.Sleep(200 * time.Millisecond)
+		alive, _ := a.Alive("b")
+		require.True(t, alive, "a hiccup is not a death")
+		time.Sleep(600 * time.Millisecond)
+		alive, known := a.Alive("b")
+		require.True(t, !alive && known)
+		alive, _ = b.Alive("a")
+		require.False(t, alive)
+
+		h.setDrop(nil)
+		time.Sleep(500 * time.Millisecond)
+		alive, _ = a.Alive("b")
+		require.True(t, alive)
+		require.Equal(t, []linkEvent{{"b", true}, {"b", false}, {"b", true}}, a.linkEvents())
+		film(cam, 0, 10)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 10, tv.count(), "the flow goes on")
+
+		h.setDrop(func(_, _ mesh.NodeID, _ *fakeConn, _ []byte) bool { return true })
+		time.Sleep(10 * time.Second)
+		h.setDrop(nil)
+		time.Sleep(5 * time.Second)
+		film(cam, 0, 10)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 20, tv.count(), "after a long outage by a new link")
+	})
+}
+
+func TestOneSilentLaneIsAvoided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(20 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 1)
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(time.Second)
+		var dead *fakeConn
+		dropped := 0
+		h.setDrop(func(from, _ mesh.NodeID, c *fakeConn, b []byte) bool {
+			if dead == nil && from == "a" {
+				dead = c
+			}
+			if c == dead && len(b) > 100 {
+				dropped++
+			}
+			return c == dead || c.other == dead
+		})
+		time.Sleep(500 * time.Millisecond) // silent by now
+		film(cam, 0, 50)
+		time.Sleep(300 * time.Millisecond)
+		alive, _ := b.Alive("a")
+		require.True(t, alive)
+		require.Zero(t, dropped)
+		require.Equal(t, 50, tv.count())
+	})
+}
+
+func TestLanesAndLinkComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", false, 1)
+		a.offer("TR_1", cam.Source)
+		r := b.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(500 * time.Millisecond)
+
+		a.net.breakLanes()
+		time.Sleep(500 * time.Millisecond)
+		require.Equal(t, 2, b.status(t, "a").Lanes, "dialled again")
+		film(cam, 0, 5)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 5, tv.count())
+
+		b.net.breakControl()
+		time.Sleep(time.Second)
+		film(cam, 0, 5)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 10, tv.count(), "a new link, a new flow")
+		require.EqualValues(t, 2, b.status(t, "a").linksOpened)
+
+		asked := cam.asked(0)
+		a.stop()
+		time.Sleep(2 * time.Second)
+		_, known := b.Alive("a")
+		require.False(t, known)
+		a = startStation(t, h, "a") // the same node, another run
+		a.offer("TR_1", cam.Source)
+		time.Sleep(4 * time.Second)
+		film(cam, 0, 5)
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, 15, tv.count())
+		require.Greater(t, cam.asked(0), asked, "a flow that comes back asks for a keyframe")
+	})
+}
+
+func TestRelayOverThreeNodesAndLoopRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		a, b, c := startStation(t, h, "a"), startStation(t, h, "b"), startStation(t, h, "c")
+		cam := newCamera("TR_1", false, 1)
+		a.offer("TR_1", cam.Source)
+		atB := b.Remote(room, cam.mesh(), "a")
+		defer atB.Close()
+		b.offer("TR_1", atB.Media()) // b hands on what it receives
+		atC := c.Remote(room, cam.mesh(), "b")
+		defer atC.Close()
+		tv := new(screen)
+		atC.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(time.Second)
+		cam.Stream(0).SetClock(rtpstream.SenderClock{NTP: 5})
+		film(cam, 0, 10)
+		time.Sleep(300 * time.Millisecond)
+		require.Equal(t, 10, tv.count(), "the cascade recurses")
+		require.EqualValues(t, 5, atC.Media().Stream(0).Clock().NTP)
+
+		// A ring: b receives from c what c receives from b.
+		ringB := b.Remote(room, mesh.Source{ID: "TR_ring", Kind: mesh.Video, Encodings: make([]mesh.Encoding, 1)}, "c")
+		defer ringB.Close()
+		ringC := c.Remote(room, mesh.Source{ID: "TR_ring", Kind: mesh.Video, Encodings: make([]mesh.Encoding, 1)}, "b")
+		defer ringC.Close()
+		b.offer("TR_ring", ringB.Media())
+		c.offer("TR_ring", ringC.Media())
+		ringB.Media().Subscribe(new(screen)).SetDemand(all(0))
+		ringC.Media().Subscribe(new(screen)).SetDemand(all(0))
+		time.Sleep(time.Second)
+		require.NotZero(t, b.status(t, "c").flowsRefused+c.status(t, "b").flowsRefused)
+		for _, f := range b.status(t, "c").Flows {
+			require.NotEqual(t, mesh.SourceID("TR_ring"), f.Source)
+		}
+	})
+}
+
+func TestLongRingIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(10 * time.Millisecond)
+		names := []mesh.NodeID{"a", "b", "c"}
+		var stations []*station
+		for _, n := range names {
+			stations = append(stations, startStation(t, h, n))
+		}
+		src := mesh.Source{ID: "TR_ring", Kind: mesh.Video, Encodings: make([]mesh.Encoding, 1)}
+		for i, s := range stations { // a pulls from b, b from c, c from a, all at once
+			r := s.Remote(room, src, names[(i+1)%3])
+			defer r.Close()
+			s.offer("TR_ring", r.Media())
+			r.Media().Subscribe(new(screen)).SetDemand(all(0))
+		}
+		time.Sleep(time.Second)
+		var refused uint64
+		for i, s := range stations {
+			refused += s.status(t, names[(i+1)%3]).flowsRefused
+		}
+		require.NotZero(t, refused)
+	})
+}
+
+// liar is a peer that speaks the protocol by hand.
+type liar struct {
+	control interface {
+		Write([]byte) (int, error)
+		Read([]byte) (int, error)
+		Close() error
+	}
+	answers chan *cascadepb.LinkMessage
+}
+
+func newLiar(t *testing.T, h *hub, peer mesh.NodeID) *liar {
+	t.Helper()
+	n := h.join("liar")
+	n.media = func(c MediaConn) {
+		go func() {
+			for {
+				s, err := c.AcceptStream(t.Context())
+				if err != nil {
+					return
+				}
+				_ = meshnet.ReadMessage(s, 64, new(cascadepb.LaneHello))
+				_ = s.Close()
+			}
+		}()
+	}
+	n.control = func(mesh.NodeID, net.Conn) {}
+	s, err := n.OpenControl(t.Context(), peer)
+	require.NoError(t, err)
+	l := &liar{control: s, answers: make(chan *cascadepb.LinkMessage, 10000)}
+	l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Hello{Hello: &cascadepb.Hello{
+		Version: 1, MinVersion: 1, Session: 1, Lanes: 2,
+	}}})
+	go func() {
+		defer close(l.answers)
+		for {
+			m := new(cascadepb.LinkMessage)
+			if meshnet.ReadMessage(s, 1<<20, m) != nil {
+				return
+			}
+			l.answers <- m
+		}
+	}()
+	return l
+}
+
+func (l *liar) say(t *testing.T, m *cascadepb.LinkMessage) {
+	t.Helper()
+	m.Version = 1
+	_ = meshnet.WriteMessage(l.control, m) // fails once the link is closed, which is what some want to see
+}
+
+func (l *liar) last() *cascadepb.LinkMessage {
+	var last *cascadepb.LinkMessage
+	for {
+		select {
+		case m, ok := <-l.answers:
+			if !ok {
+				return last
+			}
+			last = m
+		default:
+			return last
+		}
+	}
+}
+
+func TestLyingPeerIsBounded(t *testing.T) {
+	open := func(id uint32, path ...string) *cascadepb.LinkMessage {
+		return &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowOpen{FlowOpen: &cascadepb.FlowOpen{
+			FlowId: id, Room: string(room), Source: "TR_1", Path: path, Hops: 1,
+			Demand: &cascadepb.Demand{Encodings: 0xffff, MaxTemporal: 1 << 20},
+		}}}
+	}
+	cases := []struct {
+		name string
+		lie  func(t *testing.T, l *liar)
+		want cascadepb.CloseReason // 0: the link stays
+	}{
+		{"path of another", func(t *testing.T, l *liar) { l.say(t, open(1, "c")) }, cascadepb.CloseReason_CLOSE_REASON_PROTOCOL},
+		{"no path", func(t *testing.T, l *liar) { l.say(t, open(1)) }, cascadepb.CloseReason_CLOSE_REASON_PROTOCOL},
+		{"path with nonsense", func(t *testing.T, l *liar) { l.say(t, open(1, "liar", "..")) }, cascadepb.CloseReason_CLOSE_REASON_PROTOCOL},
+		{"huge flow ID", func(t *testing.T, l *liar) { l.say(t, open(1<<31, "liar")) }, cascadepb.CloseReason_CLOSE_REASON_PROTOCOL},
+		{"same flow twice", func(t *testing.T, l *liar) {
+			l.say(t, open(1, "liar"))
+			l.say(t, open(1, "liar"))
+		}, cascadepb.CloseReason_CLOSE_REASON_PROTOCOL},
+		{"second hello", func(t *testing.T, l *liar) {
+			l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Hello{Hello: &cascadepb.Hello{}}})
+		}, cascadepb.CloseReason_CLOSE_REASON_PROTOCOL},
+		{"oversized message", func(t *testing.T, l *liar) {
+			_, _ = l.control.Write([]byte{0x7f, 0xff, 0xff, 0xff})
+		}, cascadepb.CloseReason_CLOSE_REASON_PROTOCOL},
+		{"flood of unknown flows", func(t *testing.T, l *liar) {
+			for i := range uint32(500) {
+				l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowClose{FlowClose: &cascadepb.FlowClose{FlowId: i}}})
+			}
+		}, cascadepb.CloseReason_CLOSE_REASON_GARBAGE},
+		{"a few unknown flows", func(t *testing.T, l *liar) {
+			l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_KeyframeRequest{KeyframeRequest: &cascadepb.KeyframeRequest{FlowId: 9}}})
+			l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_ClockUpdate{ClockUpdate: &cascadepb.ClockUpdate{FlowId: 9}}})
+			l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_SourceEnded{SourceEnded: &cascadepb.SourceEnded{FlowId: 1 << 31}}})
+			l.say(t, &cascadepb.LinkMessage{})
+		}, 0},
+		{"too many flows", func(t *testing.T, l *liar) {
+			for i := range uint32(100) {
+				l.say(t, open(i, "liar"))
+			}
+		}, 0},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(time.Millisecond)
+				few := func(c *Config) { c.MaxFlows = 50 }
+				a, b := startStation(t, h, "a", few), startStation(t, h, "b")
+				defer b.Keep("a")()
+				cam := newCamera("TR_1", false, 2)
+				a.offer("TR_1", cam.Source)
+				l := newLiar(t, h, "a")
+				time.Sleep(100 * time.Millisecond)
+				tc.lie(t, l)
+				time.Sleep(100 * time.Millisecond)
+				require.LessOrEqual(t, cam.Subscribers(), 50)
+				last := l.last()
+				if tc.want != 0 {
+					require.Equal(t, tc.want, last.GetLinkClose().GetReason())
+					require.Zero(t, cam.Subscribers())
+				} else {
+					require.Nil(t, last.GetLinkClose())
+				}
+				alive, _ := b.Alive("a")
+				require.True(t, alive, "other links do not notice")
+				_ = l.control.Close()
+				a.stop()
+				b.stop()
+			})
+		})
+	}
+}
+
+func TestGarbageOnALaneClosesTheLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		defer a.Keep("b")()
+		time.Sleep(500 * time.Millisecond)
+		b.net.mu.Lock()
+		lane := b.net.conns[0]
+		b.net.mu.Unlock()
+		for range 50 {
+			require.NoError(t, lane.SendDatagram([]byte("garbage")))
+		}
+		time.Sleep(50 * time.Millisecond)
+		require.EqualValues(t, 50, a.status(t, "b").Drops["garbage"])
+		alive, _ := a.Alive("b")
+		require.True(t, alive, "some garbage is only counted")
+		for range 500 {
+			_ = lane.SendDatagram([]byte{0x44, 0xff})
+		}
+		time.Sleep(50 * time.Millisecond)
+		_, known := a.Alive("b")
+		require.False(t, known)
+		time.Sleep(10 * time.Second)
+		alive, _ = a.Alive("b")
+		require.True(t, alive, "another chance after a while")
+	})
+}
