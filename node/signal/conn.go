@@ -3,9 +3,11 @@ package signal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -97,15 +99,24 @@ func (c *Conn) closeBecause(code CloseCode, reason string, cause error) {
 	c.signal()
 }
 
-// abort gives the connection up without a word.
-func (c *Conn) abort(cause error) {
+// abort gives the connection up without a word. It reports whether cause is what ended it.
+func (c *Conn) abort(cause error) bool {
 	c.mu.Lock()
-	if !c.closing {
+	first := !c.closing
+	if first {
 		c.closing, c.cause = true, cause
 	}
 	c.queue, c.head, c.queued = nil, 0, 0
 	c.mu.Unlock()
 	c.cancel()
+	return first
+}
+
+// slow gives the connection up because the client does not take what it is sent; how is a label of the counter.
+func (c *Conn) slow(how string, err error) {
+	if c.abort(errors.Join(ErrSlowClient, err)) {
+		c.m.slowCloses.WithLabelValues(how).Inc()
+	}
 }
 
 func (c *Conn) isClosing() bool {
@@ -137,8 +148,7 @@ func (c *Conn) send(msg *livekit.SignalResponse) {
 	waiting := len(c.queue) - c.head
 	if waiting >= c.cfg.QueueMessages || (waiting > 0 && c.queued+size > c.cfg.QueueBytes) {
 		c.mu.Unlock()
-		c.m.slowCloses.WithLabelValues(closeQueue).Inc()
-		c.abort(ErrSlowClient)
+		c.slow(closeQueue, nil)
 		return
 	}
 	if c.head > 0 && len(c.queue) == cap(c.queue) { // move up before growing
@@ -195,14 +205,20 @@ func (c *Conn) writeLoop() {
 				break
 			}
 			if err := c.writeMessage(msg); err != nil {
-				if !c.isClosing() {
-					c.m.slowCloses.WithLabelValues(closeWrite).Inc()
-				}
-				c.abort(errors.Join(ErrSlowClient, err))
+				c.writeFailed(err)
 				return
 			}
 		}
 	}
+}
+
+// writeFailed tells a client that is gone from one that does not read.
+func (c *Conn) writeFailed(err error) {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		c.abort(fmt.Errorf("signal: write: %w", err))
+		return
+	}
+	c.slow(closeWrite, err)
 }
 
 func (c *Conn) writeMessage(msg *livekit.SignalResponse) error {

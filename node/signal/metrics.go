@@ -10,17 +10,17 @@ import (
 // How joins and connections may end, as label values.
 const (
 	joinOK          = "ok"
-	joinRefused     = "refused"      // by the hall
-	joinDenied      = "denied"       // by the token
-	joinBadRequest  = "bad_request"  // by its content
-	joinFailed      = "failed"       // internal error
-	joinUpgrade     = "upgrade"      // joined, but the upgrade failed
-	joinUnavailable = "unavailable"  // shutting down
-	malformedDecode = "undecodable"  // not a message
-	malformedSize   = "too_large"    // over MaxMessageBytes
-	malformedLimit  = "over_limit"   // a list or a value in it is too long
-	closeQueue      = "queue_full"   // the client reads too slowly
-	closeWrite      = "write_failed" // a write timed out or the socket broke
+	joinRefused     = "refused"       // by the hall
+	joinDenied      = "denied"        // by the token
+	joinBadRequest  = "bad_request"   // by its content
+	joinFailed      = "failed"        // internal error
+	joinUpgrade     = "upgrade"       // joined, but the upgrade failed
+	joinUnavailable = "unavailable"   // shutting down
+	malformedDecode = "undecodable"   // not a message
+	malformedSize   = "too_large"     // over MaxMessageBytes
+	malformedLimit  = "over_limit"    // a list or a value in it is too long
+	closeQueue      = "queue_full"    // the client reads too slowly
+	closeWrite      = "write_timeout" // a write timed out
 )
 
 type metrics struct {

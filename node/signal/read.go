@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -79,6 +80,8 @@ func (c *Conn) readFailed(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.m.timeouts.Inc()
 		c.abort(ErrReadTimeout)
+	case errors.Is(err, net.ErrClosed):
+		c.slow(closeWrite, err) // a write that timed out took the socket with it
 	default:
 		c.abort(fmt.Errorf("signal: read: %w", err))
 	}
