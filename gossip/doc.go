@@ -22,8 +22,8 @@
 //
 // Run owns: join (1, seeds and lost members, ends with ctx), update (1, coalesced metadata, ends with ctx), deliver
 // (1, events to subscribers, ends with ctx), conflict (1, checks who else bears our name, ends with ctx), memberlist's
-// own, and in the transport one sender per peer with traffic (ends after 60 s of silence) and two readers per connection
-// (end with it).
+// own (a probe under way ends by its own timeout shortly after Run, reaching nobody), and in the transport one sender
+// per peer with traffic (ends after 60 s of silence) and two readers per connection (end with it).
 //
 // # Units and limits
 //
