@@ -3,6 +3,8 @@ package ownership
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -43,6 +45,29 @@ func (o *Ownership) voterLoop(ctx context.Context) {
 				break
 			}
 		}
+	}
+}
+
+// warmLoop keeps a connection from each voter to each other one.
+func (o *Ownership) warmLoop(ctx context.Context) {
+	r, _, err := o.running()
+	if err != nil {
+		return
+	}
+	for sleep(ctx, o.cfg.VoterInterval) {
+		voters := votersOf(r)
+		if !slices.Contains(voters, o.self) {
+			continue
+		}
+		round, cancel := context.WithTimeout(ctx, o.cfg.RequestTimeout)
+		var wg sync.WaitGroup
+		for _, id := range voters {
+			if id != o.self {
+				wg.Go(func() { o.layer.warm(round, id) })
+			}
+		}
+		wg.Wait()
+		cancel()
 	}
 }
 

@@ -73,7 +73,7 @@ func chaos(t *testing.T, seed uint64) {
 	for i, n := range nodes {
 		wg.Go(func() { act(ctx, n, rand.New(rand.NewPCG(seed, uint64(i)+1)), l) })
 	}
-	for range 6 {
+	for range 4 {
 		time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond)
 		if rng.IntN(3) == 0 {
 			leader, _ := leaderOf(t, nodes)
@@ -98,7 +98,7 @@ func chaos(t *testing.T, seed uint64) {
 		eventually(t, "all views are equal", func() bool { return slices.Equal(want, n.Entries()) })
 	}
 	require.Empty(t, l.wrong)
-	require.Greater(t, l.ok, 50, "something was done")
+	require.Greater(t, l.ok, 20, "something was done")
 	checkHistories(t, nodes...)
 	for _, n := range nodes {
 		n.hist.mu.Lock()
@@ -114,7 +114,7 @@ func chaos(t *testing.T, seed uint64) {
 // act claims, moves and releases a few rooms until ctx ends.
 func act(ctx context.Context, n *testNode, rng *rand.Rand, l *ledger) {
 	for i := 0; ctx.Err() == nil; i++ {
-		time.Sleep(time.Duration(rng.IntN(600)) * time.Millisecond)
+		time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond)
 		room := mesh.RoomName(fmt.Sprintf("room-%d", rng.IntN(4)))
 		floor := l.before(room)
 		call, cancel := context.WithTimeout(ctx, 2*time.Second)

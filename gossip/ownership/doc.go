@@ -28,6 +28,7 @@
 //	sourceLoop   1  feeds the view, from fsm or from a voter's stream
 //	clusterLoop  1  group ID, bootstrap, metrics; each StatusInterval
 //	voterLoop    1  Raft configuration, on the leader; each VoterInterval
+//	warmLoop     1  connections between voters; each VoterInterval, one more goroutine per voter while it dials
 //	proposeLoop  1  reads proposals, writes the log
 //	commitLoop   1  reads futures in log order, answers
 //	serve        n  one per service stream, at most 2048; the network's goroutine
@@ -38,8 +39,9 @@
 // # Units and limits
 //
 // 200 000 rooms; names as package mesh bounds them; requests 8 KiB, frames 128 KiB, a watcher 1024 changes behind gets the
-// whole table again. With the default timeouts and 250 ms RTT between voters a lost leader is followed by another within
-// 1.5 s: at most 1 s until a follower notices, one round trip for the pre-vote, one for the vote.
+// whole table again. Five voters 250 ms RTT apart, 1 % of packets lost, default timeouts, emulated: a lost leader is
+// followed by another after 1.4 s (median) or 2.2 s (nine in ten; two candidates may split the votes), its rooms have new
+// owners after 2.5 s and 3.4 s, and a living leader keeps its term.
 //
 // A command of a version this release does not know changes nothing, is counted and logged: a release that adds one must
 // not send it before every voter knows it. A group that lost a majority of its voters' folders for good is not

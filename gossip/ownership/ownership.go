@@ -113,7 +113,7 @@ func (o *Ownership) Run(ctx context.Context) error {
 	o.mu.Lock()
 	o.raft, o.ctx = r, loops
 	for _, loop := range []func(context.Context){
-		o.view.dispatch, o.sourceLoop, o.voterLoop, o.proposeLoop, o.commitLoop,
+		o.view.dispatch, o.sourceLoop, o.voterLoop, o.warmLoop, o.proposeLoop, o.commitLoop,
 		func(ctx context.Context) {
 			if err := o.clusterLoop(ctx); err != nil {
 				cancel(err)

@@ -137,6 +137,11 @@ func (l *streamLayer) connect(ctx context.Context, id mesh.NodeID) (Conn, error)
 	return conn, nil
 }
 
+// warm opens the connection to a node when there is none, so that an election need not wait for a handshake.
+func (l *streamLayer) warm(ctx context.Context, id mesh.NodeID) {
+	_, _ = l.connect(ctx, id) // a node that cannot be reached is tried again by the next round, and by Raft
+}
+
 // Accept implements raft.StreamLayer.
 func (l *streamLayer) Accept() (net.Conn, error) {
 	select {

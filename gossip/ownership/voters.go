@@ -185,7 +185,7 @@ func (c choice) seats() (seats []seat, liveVoters int) {
 		if region == "" {
 			region = mesh.Region("?" + s.id) // never seen: as good as a region of its own
 		}
-		rank := 1
+		var rank int
 		switch {
 		case s.voter && s.gone >= c.replaceAfter && s.gone > 0, !s.voter && s.gone > 0:
 			continue
