@@ -173,7 +173,7 @@ func TestMalformedFrames(t *testing.T) {
 		"one over": {websocket.MessageBinary, make([]byte, 1<<20+1), 1009, malformedSize},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFixture(t, func(c *Config) { c.CloseTimeout = time.Minute }) // reading 10 MB to their end takes a busy machine long
 			other, otherSession, _ := f.join(t)
 			c, s, _ := f.join(t)
 			c.write(tc.typ, tc.frame)

@@ -28,7 +28,7 @@ import (
 const (
 	testKey    = "devkey"
 	testSecret = "devsecret-devsecret-devsecret-32ch"
-	patience   = 10 * time.Second // how long a test waits for what must come
+	patience   = 30 * time.Second // how long a test waits for what must come
 )
 
 // fakeHall hands out fakeSessions.
