@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +19,8 @@ import (
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
-// hub is a mesh in memory: datagrams take delay, may be dropped by a hook, and control streams are pipes.
+// hub is a mesh in memory: datagrams take delay, may be dropped by a hook (called with the mutex held), and control
+// streams are pipes.
 type hub struct {
 	delay time.Duration
 	max   int
@@ -155,9 +157,9 @@ func (c *fakeConn) SendDatagram(b []byte) error {
 		return meshnet.ErrDatagramTooLarge
 	}
 	c.hub.mu.Lock()
-	drop := c.hub.drop
+	dropped := c.hub.drop != nil && c.hub.drop(c.self, c.peer, c, b)
 	c.hub.mu.Unlock()
-	if drop != nil && drop(c.self, c.peer, c, b) {
+	if dropped {
 		return nil
 	}
 	data := append([]byte(nil), b...)
@@ -322,6 +324,12 @@ func (c *camera) asked(e uint8) int {
 	return c.keyframes[e]
 }
 
+func (c *camera) demandChanges() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.demands)
+}
+
 // write produces one packet of an encoding.
 func (c *camera) write(e uint8, change ...func(*rtpstream.Packet)) {
 	p := c.packet(e)
@@ -373,6 +381,12 @@ func (s *screen) WritePacket(p *rtpstream.Packet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.raw = append(s.raw, append([]byte(nil), p.Raw()...))
+}
+
+func (s *screen) packets() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.raw)
 }
 
 func (s *screen) count() int {

@@ -1,0 +1,201 @@
+package cascade
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+func TestTrackerFindsLossAfterTheReorderWindow(t *testing.T) {
+	tr := newTracker(500 * ms)
+	for _, s := range []uint32{1, 2, 4, 7} {
+		_, fresh := tr.received(s, false, 0)
+		require.True(t, fresh)
+	}
+	require.Empty(t, tr.collect(4*ms, 50*ms, nil), "lanes overtake each other")
+	_, fresh := tr.received(5, false, 4*ms) // late by itself
+	require.True(t, fresh)
+	first := tr.collect(10*ms, 50*ms, nil)
+	require.Equal(t, []uint64{tr.base + 3, tr.base + 6}, first)
+	require.Empty(t, tr.collect(60*ms, 50*ms, nil), "not again within a round trip and a quarter")
+	require.Equal(t, first, tr.collect(75*ms, 50*ms, nil))
+	_, fresh = tr.received(3, true, 80*ms)
+	require.True(t, fresh)
+	_, fresh = tr.received(3, true, 90*ms)
+	require.False(t, fresh, "a duplicate")
+	require.EqualValues(t, 1, tr.repaired)
+	tr.collect(501*ms, 50*ms, nil)
+	require.False(t, tr.pending(), "given up after the deadline")
+	require.EqualValues(t, 1, tr.lost)
+	require.EqualValues(t, 2, tr.askedFor)
+	require.EqualValues(t, 7, tr.expected())
+	_, fresh = tr.received(6, true, 600*ms)
+	require.True(t, fresh, "better late than never")
+}
+
+func TestTrackerLearnsReordering(t *testing.T) {
+	tr := newTracker(500 * ms)
+	require.Equal(t, minReorderWindow, tr.window())
+	tr.received(2, false, 0)
+	tr.received(1, false, 20*ms)
+	require.Equal(t, 30*ms, tr.window())
+	for range 100 {
+		tr.decay()
+	}
+	require.Equal(t, minReorderWindow, tr.window())
+}
+
+func TestTrackerAsksAFewTimesOnly(t *testing.T) {
+	tr := newTracker(5 * time.Second)
+	tr.received(2, false, 0)
+	asked := 0
+	for now := time.Duration(0); now < 4*time.Second; now += 5 * ms {
+		asked += len(tr.collect(now, 10*ms, nil))
+	}
+	require.Equal(t, maxNacks, asked)
+}
+
+func TestTrackerIsBounded(t *testing.T) {
+	tr := newTracker(500 * ms)
+	tr.received(1, false, 0)
+	tr.received(1<<31-5, false, 0) // a leap
+	require.LessOrEqual(t, len(tr.missing), maxMissing)
+	for i := range uint32(5000) {
+		tr.received(1<<31+2*i, false, 0)
+	}
+	require.LessOrEqual(t, len(tr.missing), maxMissing)
+	tr.announced(1<<31+20000, 0)
+	require.LessOrEqual(t, len(tr.missing), maxMissing)
+	tr.collect(time.Second, 0, nil)
+	require.False(t, tr.pending())
+}
+
+func TestTrackerOverTheWrap(t *testing.T) { // RFC 3550 A.1
+	tr := newTracker(500 * ms)
+	tr.received(1, false, 0)
+	tr.received(1<<31-1, false, 0)
+	tr.received(1<<32-2, false, 0)
+	tr.collect(time.Second, 0, nil)
+	tr.received(1, false, 2*time.Second) // 2³²+1: 2³²−1 and 2³² are missing
+	require.Equal(t, []uint64{tr.highest - 2, tr.highest - 1}, tr.collect(2*time.Second+10*ms, 0, nil))
+}
+
+func TestReassemblerJoinsOnlyWhatFits(t *testing.T) {
+	var pool rtpstream.Pool
+	whole := make([]byte, 101)
+	for i := range whole {
+		whole[i] = byte(i)
+	}
+	whole[0], whole[1] = 0x80, 96
+	first, second := whole[:51], whole[51:]
+	header := func(second bool) *mediaHeader { return &mediaHeader{Total: 101, Second: second} }
+
+	for name, order := range map[string][2]bool{"in order": {false, true}, "reversed": {true, false}} {
+		r := reassembler{pool: &pool, stats: new(counters)}
+		var got *rtpstream.Packet
+		for _, isSecond := range order {
+			if isSecond {
+				got = r.add(8, header(true), second, 0)
+			} else {
+				got = r.add(7, header(false), first, 0)
+			}
+		}
+		require.NotNil(t, got, name)
+		require.Equal(t, whole, got.Raw(), name)
+		got.Release()
+	}
+
+	r := reassembler{pool: &pool, stats: new(counters)}
+	require.Nil(t, r.add(7, header(false), first, 0))
+	require.Nil(t, r.add(8, header(true), second[:20], 0), "halves that leave a hole")
+	require.Nil(t, r.add(8+maxPartials, header(true), second, 0))
+	require.Nil(t, r.add(8, header(true), second, 0), "takes the place of an older one")
+	r.expire(2*time.Second, time.Second)
+	require.EqualValues(t, 3, r.stats.drops[dropReassembly].Load())
+	for i := range uint64(1000) {
+		require.Nil(t, r.add(2*i, header(false), first, 0))
+	}
+	r.clear()
+}
+
+func TestLivenessNeedsTwoSignalsEachWay(t *testing.T) {
+	newLive := func() *liveness {
+		l := &liveness{interval: 100 * ms, suspectAfter: 300 * ms}
+		require.Equal(t, livenessNothing, l.tick(ms, 0, 0, 0))
+		require.True(t, l.answered(10*ms), "the first answer brings a new link up")
+		return l
+	}
+	t.Run("silence on lanes, control path alive", func(t *testing.T) {
+		l := newLive()
+		require.Equal(t, livenessNothing, l.tick(300*ms, 10*ms, 0, 0))
+		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 0))
+		require.Equal(t, livenessNothing, l.tick(430*ms, 10*ms, 330*ms, 0))
+		require.Equal(t, livenessDown, l.tick(530*ms, 10*ms, 330*ms, 0))
+	})
+	t.Run("control path silent too", func(t *testing.T) {
+		l := newLive()
+		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 0))
+		require.Equal(t, livenessDown, l.tick(430*ms, 10*ms, 0, 0))
+		require.False(t, l.answered(500*ms), "one answer is not enough")
+		require.True(t, l.answered(600*ms))
+		require.True(t, l.up)
+	})
+	t.Run("answers apart do not count", func(t *testing.T) {
+		l := newLive()
+		l.tick(320*ms, 10*ms, 0, 0)
+		l.tick(430*ms, 10*ms, 0, 0)
+		require.False(t, l.answered(500*ms))
+		require.False(t, l.answered(1500*ms))
+		require.True(t, l.answered(1600*ms))
+	})
+	t.Run("a suspicion ends with the next frame", func(t *testing.T) {
+		l := newLive()
+		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 0))
+		require.Equal(t, livenessNothing, l.tick(400*ms, 390*ms, 0, 0))
+		require.Zero(t, l.suspectAt)
+	})
+	t.Run("long round trips get more time", func(t *testing.T) {
+		l := newLive()
+		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 400*ms))
+		require.Equal(t, livenessNothing, l.tick(700*ms, 10*ms, 0, 400*ms))
+		require.Equal(t, livenessDown, l.tick(800*ms, 10*ms, 0, 400*ms))
+	})
+}
+
+func TestFlowIDsRestBeforeReuse(t *testing.T) {
+	f := flowIDs{limit: 3}
+	a, _ := f.take(0)
+	b, _ := f.take(0)
+	require.Equal(t, []uint32{1, 2}, []uint32{a, b})
+	f.give(a, time.Second)
+	c, _ := f.take(2 * time.Second)
+	require.EqualValues(t, 3, c, "late packets of flow 1 may still come")
+	d, ok := f.take(7 * time.Second)
+	require.True(t, ok)
+	require.Equal(t, a, d)
+	_, ok = f.take(8 * time.Second)
+	require.False(t, ok)
+}
+
+func TestWatchersTellTheLatestOfAFlappingLink(t *testing.T) {
+	w := watchers{wake: make(chan struct{}, 1)}
+	for i := range 101 {
+		w.emit("a", i%2 == 0)
+	}
+	w.emit("b", true)
+	require.Equal(t, []linkEvent{{"a", true}, {"b", true}}, w.queue)
+}
+
+func TestConfigReportsEveryProblem(t *testing.T) {
+	require.NoError(t, DefaultConfig().Validate())
+	err := Config{Lanes: 1, Linger: -1}.Validate()
+	for _, key := range []string{
+		"lanes", "linger", "link_idle", "probe_interval", "down_timeout", "open_timeout", "queue_bytes", "queue_delay",
+		"audio_queue_delay", "repair_deadline", "max_flows", "garbage_limit",
+	} {
+		require.ErrorContains(t, err, key)
+	}
+}
