@@ -13,6 +13,7 @@ export interface Marks {
 export interface VideoStats {
   muted: boolean
   framesDecoded: number
+  bytesReceived: number
   freezeCount: number
   /** Seconds. */
   totalFreezesDuration: number
@@ -137,6 +138,7 @@ export class Inspector {
       out.video = {
         muted: camera.isMuted,
         framesDecoded: video.framesDecoded ?? 0,
+        bytesReceived: video.bytesReceived ?? 0,
         freezeCount: video.freezeCount ?? 0,
         totalFreezesDuration: video.totalFreezesDuration ?? 0,
         frameWidth: video.frameWidth ?? 0,
