@@ -15,6 +15,8 @@ type attachment struct {
 	sequence  uint64 // of the last update
 	reportAt  time.Time
 	deadSince time.Time // the owner is not alive since
+	beatAt    time.Time // when to remind the owner that we are attached
+	doubtAt   time.Time // when to ask the owner for a snapshot, having heard from elsewhere; zero if not
 	direct    bool      // the owner is gone: we tell the other edges ourselves
 	leaveBy   time.Time // detaching since nobody is here
 }
@@ -28,6 +30,9 @@ func (b base) after(o base) bool {
 
 // ownerDoubt is how long an owner must seem dead while its stream is up until we believe it.
 const ownerDoubt = time.Second
+
+// beatEvery is how often an edge reports though nothing changed: an owner that took it for dead asks for a snapshot.
+const beatEvery = 5 * time.Second
 
 // becomeEdge attaches to the owner. A former owner that has nobody here just leaves.
 func (r *room) becomeEdge() {
@@ -198,8 +203,25 @@ func (r *room) tickEdge(now time.Time) {
 	if !r.deadSince.IsZero() && (!owner.up() || now.Sub(r.deadSince) >= ownerDoubt) {
 		r.goDirect(now)
 	}
+	if !r.doubtAt.IsZero() && !r.direct && now.After(r.doubtAt) {
+		r.doubtAt, r.synced = time.Time{}, false
+		r.attach(now)
+	}
+	if now.After(r.beatAt) {
+		if r.synced && !r.beatAt.IsZero() {
+			r.report(r.owner.Node, r.owner.Epoch, false, nil)
+		}
+		r.beatAt = now.Add(beatEvery)
+	}
 	if !r.synced && !r.direct && owner.up() && now.After(r.reportAt) {
 		r.attach(now)
+	}
+}
+
+// doubt is called when we heard of a node's participants from elsewhere than the owner: its next snapshot decides.
+func (r *room) doubt(node mesh.NodeID) {
+	if r.currentRole() == RoleEdge && r.records[node] != nil && r.doubtAt.IsZero() {
+		r.doubtAt = time.Now().Add(r.d.cfg.EdgeGrace)
 	}
 }
 

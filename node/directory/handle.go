@@ -60,7 +60,8 @@ func (h *Handle) Snapshot() (mesh.Room, []mesh.Participant) {
 	return r.meta, r.all(r.d.self)
 }
 
-// Close says that the last participant here left. The node stays attached for Config.Linger. It is idempotent.
+// Close says that the last participant here left. The node stays attached for Config.Linger; when it detaches, the
+// Handler is not told that the others are gone. A later Open begins with its Snapshot. It is idempotent.
 func (h *Handle) Close() {
 	h.closed.Do(func() {
 		r := h.room

@@ -40,6 +40,7 @@ type node struct {
 	dead     bool
 	quorum   bool
 	services map[string]func(mesh.NodeID, io.ReadWriteCloser)
+	registry *prometheus.Registry
 	watchers []func(mesh.RoomName, Ownership, bool)
 	view     map[mesh.RoomName]Ownership
 
@@ -71,11 +72,12 @@ func withCluster(t *testing.T, ids []mesh.NodeID, f func(*cluster)) {
 func (c *cluster) start(id mesh.NodeID) *node {
 	n := &node{
 		c: c, id: id, quorum: true, services: map[string]func(mesh.NodeID, io.ReadWriteCloser){},
-		view: map[mesh.RoomName]Ownership{}, roster: map[mesh.ParticipantID]mesh.Participant{},
+		registry: prometheus.NewRegistry(),
+		view:     map[mesh.RoomName]Ownership{}, roster: map[mesh.ParticipantID]mesh.Participant{},
 	}
 	var err error
 	n.Directory, err = New(DefaultConfig(), Deps{Net: n, Owners: n, Alive: func(o mesh.NodeID) bool { return c.reaches(id, o) }, Handler: n},
-		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		slog.New(slog.DiscardHandler), n.registry)
 	require.NoError(c.t, err)
 	c.mu.Lock()
 	for name, o := range c.table {
@@ -360,4 +362,45 @@ func (c *cluster) owners() (ids []mesh.NodeID) {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// counter returns the value of one of the node's counters without labels.
+func (n *node) counter(name string) float64 {
+	n.c.t.Helper()
+	families, err := n.registry.Gather()
+	require.NoError(n.c.t, err)
+	for _, f := range families {
+		if f.GetName() == "meridian_directory_"+name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	require.Fail(n.c.t, "no such counter", name)
+	return 0
+}
+
+// begin forgets what the handler heard of a former stay in the room: a stay begins with its snapshot.
+func (n *node) begin(h *Handle) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	_, others := h.Snapshot()
+	clear(n.roster)
+	for _, p := range others {
+		n.roster[p.ID] = p
+	}
+}
+
+func (c *cluster) quorum(has bool, ids ...mesh.NodeID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		c.nodes[id].quorum = has
+	}
+}
+
+// pass lets time go by and everything that is due happen.
+func (c *cluster) pass(d time.Duration) {
+	c.mu.Lock() // what the test read or wrote until now happened before
+	c.mu.Unlock() //nolint:staticcheck // an empty critical section is the point
+	time.Sleep(d)
+	synctest.Wait()
 }

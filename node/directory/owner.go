@@ -137,6 +137,7 @@ func (r *room) receiveReport(peer mesh.NodeID, epoch uint64, rep *pb.Report) {
 		e.seen, e.keepUntil, e.confirmed = nil, time.Time{}, nil
 	}
 	if r.currentRole() != RoleOwner || epoch != r.owner.Epoch {
+		r.doubt(peer)
 		return
 	}
 	r.proposal = nil
@@ -145,6 +146,8 @@ func (r *room) receiveReport(peer mesh.NodeID, epoch uint64, rep *pb.Report) {
 		e.reported, e.attached = true, true
 		r.flush() // the others first: the snapshot holds all that they are told
 		r.snapshotTo(peer, e)
+	} else if !e.attached { // we dropped it, it thinks that it is attached
+		r.solicit(peer)
 	}
 }
 

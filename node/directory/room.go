@@ -466,6 +466,8 @@ func (r *room) reconnected(peer mesh.NodeID) {
 func (r *room) restarted(peer mesh.NodeID) {
 	if r.currentRole() == RoleOwner || r.direct || r.owner.Node == peer {
 		r.dropNode(peer)
+	} else {
+		r.doubt(peer) // the owner may have told of its new participants already
 	}
 }
 

@@ -101,6 +101,11 @@ func (d *Directory) dispatch(ctx context.Context, peer mesh.NodeID, f *pb.Frame)
 	if r != nil && r.post(ctx, func() { r.receive(peer, f) }) {
 		return
 	}
+	defer func() { // whoever came in since: what we say here must not be the last word
+		if late := d.find(name); late != nil && late != r {
+			late.post(ctx, func() { late.reconnected(peer) })
+		}
+	}()
 	switch b := f.GetBody().(type) {
 	case *pb.Frame_EndProposal: // nobody is here
 		d.tell(peer, &pb.Frame{Room: f.GetRoom(), Epoch: f.GetEpoch(), Body: &pb.Frame_EndAnswer{EndAnswer: &pb.EndAnswer{Empty: true}}})

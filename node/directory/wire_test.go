@@ -101,13 +101,15 @@ func TestFrameBounds(t *testing.T) {
 	require.NoError(t, checkFrame(report(func(*mesh.Participant) {}), "a"))
 	long := strings.Repeat("x", 10_000)
 	for name, change := range map[string]func(*mesh.Participant){
-		"another node":     func(p *mesh.Participant) { p.Node = "b" },
-		"no ID":            func(p *mesh.Participant) { p.ID = "" },
-		"no identity":      func(p *mesh.Participant) { p.Identity = "" },
-		"long identity":    func(p *mesh.Participant) { p.Identity = mesh.Identity(long) },
-		"long name":        func(p *mesh.Participant) { p.Name = long },
-		"metadata":         func(p *mesh.Participant) { p.Metadata = strings.Repeat("x", mesh.MaxMetadataBytes+1) },
-		"attributes":       func(p *mesh.Participant) { p.Attributes = map[string]string{"k": strings.Repeat("x", mesh.MaxAttributesBytes)} },
+		"another node":  func(p *mesh.Participant) { p.Node = "b" },
+		"no ID":         func(p *mesh.Participant) { p.ID = "" },
+		"no identity":   func(p *mesh.Participant) { p.Identity = "" },
+		"long identity": func(p *mesh.Participant) { p.Identity = mesh.Identity(long) },
+		"long name":     func(p *mesh.Participant) { p.Name = long },
+		"metadata":      func(p *mesh.Participant) { p.Metadata = strings.Repeat("x", mesh.MaxMetadataBytes+1) },
+		"attributes": func(p *mesh.Participant) {
+			p.Attributes = map[string]string{"k": strings.Repeat("x", mesh.MaxAttributesBytes)}
+		},
 		"state":            func(p *mesh.Participant) { p.State = 9 },
 		"sources":          func(p *mesh.Participant) { p.Sources = make([]mesh.Source, mesh.MaxSourcesPerMember+1) },
 		"source ID":        func(p *mesh.Participant) { p.Sources = []mesh.Source{{}} },
