@@ -107,8 +107,13 @@ func freePort(t *testing.T) uint16 {
 	return 0
 }
 
+func TestMain(m *testing.M) {
+	lksdk.SetLogger(protologger.GetDiscardLogger())
+	m.Run()
+}
+
 func testLogger(t *testing.T, name string) *slog.Logger {
-	var out io.Writer = io.Discard
+	out := io.Discard
 	if os.Getenv("MERIDIAN_TEST_LOG") != "" {
 		out = os.Stderr
 	}

@@ -186,7 +186,7 @@ func TestModerationFromAnotherNode(t *testing.T) {
 	require.NoError(t, err)
 	select {
 	case reason := <-bob.left:
-		require.Equal(t, lksdk.RoomClosed, reason)
+		require.Equal(t, lksdk.OtherReason, reason) // the SDK has no name of its own for "deleted"
 	case <-time.After(10 * time.Second):
 		t.Fatal("the room was not ended")
 	}

@@ -97,10 +97,13 @@ func (n *Node) unbind() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	if n.mesh != nil {
-		_ = n.mesh.Run(ended)
+		_ = n.mesh.Close()
 	}
 	if n.sfm != nil {
 		_ = n.sfm.Run(ended)
+	}
+	if n.ownership != nil {
+		_ = n.ownership.Close()
 	}
 	if n.listener != nil {
 		_ = n.listener.Close()

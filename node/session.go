@@ -391,7 +391,11 @@ func (s *session) DemandChanged(id mesh.SourceID, d rtpstream.Demand) {
 			return
 		}
 		codec := signal.SubscribedCodec{Codec: source.MIMEType}
-		for i := range max(len(source.Encodings), 1) {
+		if len(source.Encodings) <= 1 { // clients differ in which quality they call their only encoding
+			on := d.Encodings != 0
+			codec.Enabled = [3]bool{on, on, on}
+		}
+		for i := range source.Encodings {
 			if d.Encodings.Has(uint8(i)) {
 				codec.Enabled[signal.QualityOf(source.Encodings, i)] = true
 			}

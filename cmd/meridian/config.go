@@ -87,6 +87,8 @@ func (d *duration) UnmarshalYAML(n *yaml.Node) error {
 }
 
 // MarshalYAML writes what UnmarshalYAML reads.
+//
+//nolint:unparam // yaml.Marshaler wants the error
 func (d duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
 
 // loadConfig reads and checks a configuration file. Every error names the file and what to do.

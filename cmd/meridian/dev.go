@@ -26,7 +26,7 @@ import (
 // The API key of 'meridian dev'. It is public: dev listens on loopback only.
 const (
 	devKey    = "devkey"
-	devSecret = "devsecret-devsecret-devsecret-32ch" //nolint:gosec // documented, for loopback only
+	devSecret = "devsecret-devsecret-devsecret-32ch"
 )
 
 // Each dev node has ten ports: HTTP on the first, then mesh UDP, media UDP and ICE-TCP.
@@ -72,7 +72,7 @@ API key "` + devKey + `", secret "` + devSecret + `". Ctrl-C stops all.
 			if err != nil {
 				return usageError("--delay: %w", err)
 			}
-			if err := checkPorts(nodes); err != nil {
+			if err := checkPorts(cmd.Context(), nodes); err != nil {
 				return err
 			}
 			if dir == "" {
@@ -154,9 +154,10 @@ func parseDelays(s string, nodes []*devNode) (map[[2]mesh.Region]time.Duration, 
 }
 
 // checkPorts fails early and by name when another program has a port: a child's failure would be harder to read.
-func checkPorts(nodes []*devNode) error {
+func checkPorts(ctx context.Context, nodes []*devNode) error {
+	lc := net.ListenConfig{}
 	for _, n := range nodes {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
+		l, err := lc.Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
 		if err != nil {
 			return fmt.Errorf("port %d for %s is in use: stop the other program or choose other ports with --port (%w)", n.port, n.id, err)
 		}
@@ -184,7 +185,7 @@ func runDev(ctx context.Context, nodes []*devNode, delay map[[2]mesh.Region]time
 		if err != nil {
 			return err
 		}
-		n.cmd = exec.Command(self, "serve", "--config", name) //nolint:gosec // our own binary
+		n.cmd = exec.CommandContext(context.WithoutCancel(ctx), self, "serve", "--config", name) // stopAll ends it, in order
 		n.cmd.Stderr = out.prefixed(string(n.id))
 		n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches us, and we stop them in order
 		if err := n.cmd.Start(); err != nil {
