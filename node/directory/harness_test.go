@@ -189,7 +189,10 @@ func (c *cluster) publish() {
 	}
 	c.mu.Unlock()
 	for _, x := range notes {
-		for _, w := range x.n.watchers {
+		c.mu.Lock()
+		watchers := slices.Clone(x.n.watchers)
+		c.mu.Unlock()
+		for _, w := range watchers {
 			w(x.name, x.o, x.ok)
 		}
 	}
@@ -250,6 +253,8 @@ func (n *node) Lookup(room mesh.RoomName) (Ownership, bool) {
 }
 
 func (n *node) Watch(f func(mesh.RoomName, Ownership, bool)) func() {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
 	n.watchers = append(n.watchers, f)
 	return func() {}
 }
@@ -399,7 +404,7 @@ func (c *cluster) quorum(has bool, ids ...mesh.NodeID) {
 
 // pass lets time go by and everything that is due happen.
 func (c *cluster) pass(d time.Duration) {
-	c.mu.Lock() // what the test read or wrote until now happened before
+	c.mu.Lock()   // what the test read or wrote until now happened before
 	c.mu.Unlock() //nolint:staticcheck // an empty critical section is the point
 	time.Sleep(d)
 	synctest.Wait()
