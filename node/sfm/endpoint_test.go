@@ -1,0 +1,338 @@
+package sfm
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+)
+
+// modes runs a test with two peer connections and with one.
+func modes(t *testing.T, f func(t *testing.T, single bool)) {
+	for _, single := range []bool{false, true} {
+		t.Run(fmt.Sprintf("single=%t", single), func(t *testing.T) {
+			t.Parallel()
+			f(t, single)
+		})
+	}
+}
+
+func TestPublishAndSubscribe(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		alice, bob := newClient(t, s, "PA_alice", single, nil), newClient(t, s, "PA_bob", single, nil)
+		if single {
+			bob.do(func() { bob.addSections(1, 0) }) // a placeholder in the first offer
+			bob.negotiate()
+		}
+		a, v := mic("A"), cam("V")
+		alice.ep.Expect(a)
+		alice.ep.Expect(v)
+		alice.publish(a)
+		camera := alice.publish(v, "q", "h", "f")
+		sa, sv := alice.source(a), alice.source(v)
+		require.Equal(t, "video/VP8", sv.Source.MIMEType)
+		require.EqualValues(t, 90000, sv.Source.ClockRate)
+		require.Equal(t, "audio/opus", strings.ToLower(sa.Source.MIMEType))
+		require.Len(t, sv.Source.Encodings, 3)
+		require.Equal(t, mesh.Encoding{RID: "q", Width: 320, Height: 180}, sv.Source.Encodings[0])
+		require.NotEmpty(t, sv.Source.MID)
+		require.NotEmpty(t, sv.Source.Extensions)
+
+		bob.ep.Subscribe(sa)
+		bob.ep.Subscribe(sv)
+		bob.connected()
+		bob.eventually("media", func() bool { return bob.count("TR_A") > 30 && bob.count("TR_V") > 30 })
+		bob.contiguous("TR_A")
+		bob.contiguous("TR_V")
+		bob.mu.Lock()
+		require.Equal(t, "PA_V|TR_V", bob.tracks["TR_V"].StreamID())
+		first := bob.got["TR_V"][0].payload
+		require.EqualValues(t, 0, first[len(first)-2]&1, "a stream starts with a keyframe")
+		require.EqualValues(t, 'f', first[len(first)-1], "and at the highest encoding")
+		mids := map[string]bool{}
+		list := append(bob.offers, bob.answers...)
+		for _, d := range list {
+			for _, track := range d.MidToTrack {
+				mids[track] = true
+			}
+		}
+		require.Equal(t, map[string]bool{"TR_A": true, "TR_V": true}, mids)
+		bob.mu.Unlock()
+
+		// Down and up again, without a seam.
+		bob.ep.SetWanted(v.ID, Wanted{Width: 300, Height: 170, Quality: QualityUnset})
+		bob.eventually("switch down", func() bool { return last(bob, "TR_V") == 'q' })
+		alice.eventually("demand falls", func() bool { return alice.demand[v.ID].Encodings == 1 })
+		bob.ep.SetWanted(v.ID, Wanted{Quality: 1})
+		bob.eventually("switch up", func() bool { return last(bob, "TR_V") == 'h' })
+		bob.contiguous("TR_V")
+
+		// What is wanted but not sent is replaced by what is.
+		camera.pause("h", true)
+		bob.eventually("fall back", func() bool { return last(bob, "TR_V") == 'q' })
+		camera.pause("h", false)
+		bob.eventually("back up", func() bool { return last(bob, "TR_V") == 'h' })
+		bob.contiguous("TR_V")
+
+		bob.ep.SetWanted(v.ID, Wanted{Disabled: true})
+		alice.eventually("nobody wants it", func() bool { return alice.demand[v.ID].Encodings == 0 })
+		alice.noFailures()
+		bob.noFailures()
+		stats := bob.ep.Stats()
+		require.Equal(t, Connected, stats.State)
+		require.Len(t, stats.Subscriptions, 2)
+		require.Len(t, alice.ep.Stats().Published, 4)
+	})
+}
+
+// last is the RID octet of the newest packet.
+func last(c *client, track string) byte {
+	got := c.got[track]
+	if len(got) == 0 {
+		return 0
+	}
+	p := got[len(got)-1].payload
+	return p[len(p)-1]
+}
+
+func TestNACKIsAnsweredAndPLIThrottled(t *testing.T) {
+	s := newSFM(t, nil)
+	alice, bob := newClient(t, s, "PA_alice", false, nil), newClient(t, s, "PA_bob", true, nil)
+	bob.negotiate()
+	v := cam("V")
+	alice.ep.Expect(v)
+	camera := alice.publish(v)
+	camera.reports.Store(true)
+	bob.ep.Subscribe(alice.source(v))
+	bob.eventually("media", func() bool { return bob.count("TR_V") > 20 })
+
+	bob.mu.Lock()
+	again := bob.got["TR_V"][10]
+	ssrc := uint32(bob.tracks["TR_V"].SSRC())
+	bob.mu.Unlock()
+	nack := &rtcp.TransportLayerNack{MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers([]uint16{again.seq})}
+	require.NoError(t, bob.sub.WriteRTCP([]rtcp.Packet{nack}))
+	bob.eventually("sent again", func() bool {
+		n := 0
+		for _, p := range bob.got["TR_V"] {
+			if p.seq == again.seq {
+				n++
+				require.Equal(t, again, p, "exactly as before")
+			}
+		}
+		return n == 2
+	})
+
+	before := camera.plis.Load()
+	for range 50 {
+		require.NoError(t, bob.sub.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: ssrc}}))
+	}
+	require.Eventually(t, func() bool { return camera.plis.Load() > before }, patience, time.Millisecond)
+	bob.eventually("keyframe", func() bool {
+		p := bob.got["TR_V"][len(bob.got["TR_V"])-1].payload
+		return p[len(p)-2]&1 == 0
+	})
+	require.LessOrEqual(t, camera.plis.Load()-before, int32(2), "one at once, one remembered")
+	require.Eventually(t, func() bool { return bob.ep.Stats().Subscriptions[0].Retransmits == 1 }, patience, time.Millisecond)
+}
+
+func TestDataChannels(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		c := newClient(t, s, "PA_x", single, nil)
+		require.NoError(t, c.ep.SendData(true, []byte("early")), "waits for the channel")
+		require.ErrorIs(t, c.ep.SendData(true, make([]byte, maxMessageBytes+1)), ErrDataTooLarge)
+		c.negotiate()
+		c.connected()
+		c.eventually("channels", func() bool { return len(c.channels) == 2 })
+		for i := range 10 {
+			require.NoError(t, c.ep.SendData(true, fmt.Appendf(nil, "%d", i)))
+		}
+		c.eventually("reliable, in order", func() bool {
+			return strings.Join(c.data, " ") == "_reliable:early _reliable:0 _reliable:1 _reliable:2 _reliable:3 "+
+				"_reliable:4 _reliable:5 _reliable:6 _reliable:7 _reliable:8 _reliable:9"
+		})
+		require.Eventually(t, func() bool {
+			require.NoError(t, c.ep.SendData(false, []byte("lossy")))
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return strings.Contains(strings.Join(c.data, " "), "_lossy:lossy")
+		}, patience, 5*time.Millisecond)
+		up, err := c.pub.CreateDataChannel("other", nil)
+		require.NoError(t, err)
+		up.OnOpen(func() { c.fail(up.SendText("odd")) })
+		c.eventually("any label", func() bool { return strings.Contains(strings.Join(c.data, " "), "other:odd") })
+		c.mu.Lock()
+		c.data = nil
+		c.mu.Unlock()
+		// With two connections the latest channel of the label is the one of the subscriber connection: use the own one.
+		require.Eventually(t, func() bool { return c.ep.Stats().State == Connected }, patience, time.Millisecond)
+		c.noFailures()
+		c.ep.Close()
+		<-c.ep.Done()
+		require.ErrorIs(t, c.ep.SendData(true, nil), ErrClosed)
+		require.ErrorIs(t, c.ep.Err(), ErrClosed)
+	})
+}
+
+func TestSectionsAreUsedAgain(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		alice, bob := newClient(t, s, "PA_alice", single, nil), newClient(t, s, "PA_bob", single, nil)
+		bob.negotiate()
+		a, b, c := cam("1"), cam("2"), mic("3")
+		for _, x := range []mesh.Source{a, b, c} {
+			alice.ep.Expect(x)
+			alice.publish(x)
+		}
+		sa, sb, sc := alice.source(a), alice.source(b), alice.source(c)
+		bob.ep.Subscribe(sa)
+		bob.ep.Subscribe(sc)
+		bob.eventually("first", func() bool { return bob.count("TR_1") > 5 && bob.count("TR_3") > 5 })
+		bob.ep.Unsubscribe(a.ID)
+		bob.eventually("inactive", func() bool {
+			list := bob.offers
+			if single {
+				list = bob.answers
+			}
+			return len(list) > 0 && len(list[len(list)-1].MidToTrack) == 1
+		})
+		bob.ep.Subscribe(sb)
+		bob.eventually("second", func() bool { return bob.count("TR_2") > 5 })
+		bob.ep.Unsubscribe(b.ID)
+		bob.ep.Subscribe(sa)
+		bob.mu.Lock()
+		was := len(bob.got["TR_1"])
+		bob.mu.Unlock()
+		bob.eventually("first again", func() bool { return bob.count("TR_1") > was+5 })
+		bob.noFailures()
+		require.LessOrEqual(t, strings.Count(bob.sub.RemoteDescription().SDP, "m=video"), 2, "m-lines are reused")
+
+		alice.ep.Unpublish(c.ID)
+		require.Eventually(t, func() bool { return len(alice.ep.Stats().Published) == 2 }, patience, time.Millisecond)
+		alice.do(func() {
+			for _, tr := range alice.pub.GetTransceivers() {
+				if tr.Sender() != nil && tr.Sender().Track() != nil && tr.Sender().Track().ID() == b.ClientID {
+					alice.fail(alice.pub.RemoveTrack(tr.Sender()))
+				}
+			}
+		})
+		alice.negotiate()
+		alice.eventually("unpublished", func() bool { return len(alice.gone) == 1 && alice.gone[0] == b.ID })
+		alice.noFailures()
+	})
+}
+
+func TestOfferBeforeExpect(t *testing.T) {
+	s := newSFM(t, nil)
+	c := newClient(t, s, "PA_x", true, nil)
+	a, b := mic("A"), mic("B")
+	c.publish(a)
+	renamed := b
+	renamed.ClientID = "a-name-of-the-client"
+	c.publish(renamed)
+	c.connected()
+	c.ep.Expect(b) // no track of this name: the first of its kind that is left over
+	c.ep.Expect(a)
+	require.NotEqual(t, c.source(a).Source.MID, c.source(b).Source.MID)
+	c.ep.Expect(a)
+	c.noFailures()
+}
+
+func TestNonsenseIsRefused(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		c := newClient(t, s, "PA_x", single, nil)
+		good, err := c.newPC(Publisher).CreateOffer(nil)
+		require.NoError(t, err)
+		bad := []Description{
+			{Type: "offer", SDP: ""},
+			{Type: "offer", SDP: "garbage"},
+			{Type: "offer", SDP: strings.Repeat("a=x\r\n", 200_000)},
+			{Type: "offer", SDP: good.SDP}, // no section at all
+			{Type: "offer", SDP: "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=sendonly\r\n"},
+			{Type: "offer", SDP: "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n" +
+				"a=ice-ufrag:x\r\na=ice-pwd:y\r\na=fingerprint:sha-256 00\r\na=sendonly\r\na=extmap:x y\r\n"},
+		}
+		for _, d := range bad {
+			c.ep.HandleOffer(d)
+		}
+		c.ep.AddCandidate(Publisher, "{")
+		c.ep.AddCandidate(Publisher, strings.Repeat("x", 5000))
+		c.ep.AddCandidate(Publisher, `{"candidate":"candidate:1 1 udp 1 abc.local 1 typ host"}`)
+		c.eventually("told", func() bool { return len(c.failures) >= len(bad)+1 })
+		c.mu.Lock()
+		c.failures = nil
+		c.mu.Unlock()
+		a := mic("A")
+		c.ep.Expect(a)
+		c.publish(a)
+		c.source(a)
+		c.eventually("goes on", func() bool { return c.pub.ConnectionState() == webrtc.PeerConnectionStateConnected })
+		c.noFailures()
+
+		for _, d := range bad {
+			c.ep.HandleOffer(d)
+		}
+		c.eventually("told again", func() bool { return len(c.failures) >= len(bad) })
+		c.mu.Lock()
+		c.failures = nil
+		c.mu.Unlock()
+		b := cam("B")
+		c.ep.Expect(b)
+		c.publish(b)
+		c.source(b)
+		c.noFailures()
+	})
+}
+
+func TestOffersAreNeverTwoInFlight(t *testing.T) {
+	s := newSFM(t, nil)
+	alice, bob := newClient(t, s, "PA_alice", false, nil), newClient(t, s, "PA_bob", false, nil)
+	bob.connected()
+	a, b := mic("A"), mic("B")
+	for _, x := range []mesh.Source{a, b} {
+		alice.ep.Expect(x)
+		alice.publish(x)
+	}
+	bob.do(func() { bob.mute = true })
+	bob.ep.Subscribe(alice.source(a))
+	bob.eventually("offer", func() bool { return len(bob.offers) == 2 })
+	bob.ep.Subscribe(alice.source(b))
+	_ = bob.ep.Stats() // the loop has seen it
+	bob.mu.Lock()
+	require.Len(t, bob.offers, 2)
+	require.Greater(t, bob.offers[1].ID, bob.offers[0].ID)
+	bob.mu.Unlock()
+	bob.do(func() { bob.mute = false })
+	bob.ep.RestartICE() // the client comes back and never saw that offer
+	bob.eventually("both", func() bool { return bob.count("TR_A") > 5 && bob.count("TR_B") > 5 })
+	bob.noFailures()
+}
+
+func TestClientRestartsICE(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		alice, bob := newClient(t, s, "PA_alice", single, nil), newClient(t, s, "PA_bob", single, nil)
+		bob.negotiate()
+		v := cam("V")
+		alice.ep.Expect(v)
+		alice.publish(v)
+		bob.ep.Subscribe(alice.source(v))
+		bob.eventually("media", func() bool { return bob.count("TR_V") > 5 })
+		alice.do(func() { alice.sendOffer(&webrtc.OfferOptions{ICERestart: true}) })
+		alice.eventually("answer", func() bool { return len(alice.answers) >= 2 })
+		bob.mu.Lock()
+		was := bob.count("TR_V")
+		bob.mu.Unlock()
+		bob.eventually("media goes on", func() bool { return bob.count("TR_V") > was+20 })
+		alice.noFailures()
+	})
+}

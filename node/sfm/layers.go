@@ -1,0 +1,181 @@
+package sfm
+
+import (
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// noEncoding as a choice sends nothing.
+const noEncoding = rtpstream.NoEncoding
+
+// starvedAfter is how long a wanted encoding may stay silent before another one is looked for.
+const starvedAfter = time.Second
+
+// longSides returns the longer side in pixels of each of n encodings: as announced, else a half of the next one up
+// (the RIDs q, h and f stand for a quarter, a half and the full size).
+func longSides(src mesh.Source, n int) []uint32 {
+	sides := make([]uint32, n)
+	full := max(src.Width, src.Height)
+	for e := n - 1; e >= 0; e-- {
+		if e < len(src.Encodings) {
+			sides[e] = max(src.Encodings[e].Width, src.Encodings[e].Height)
+		}
+		if sides[e] == 0 {
+			sides[e] = full >> (n - 1 - e)
+		}
+	}
+	return sides
+}
+
+// chooseEncoding returns the encoding that serves a wish best: the smallest that is large enough, not above the quality
+// asked for.
+func chooseEncoding(sides []uint32, w Wanted) int {
+	if w.Disabled {
+		return noEncoding
+	}
+	best := len(sides) - 1
+	if want := max(w.Width, w.Height); want > 0 {
+		for e, side := range sides {
+			if side >= want {
+				best = e
+				break
+			}
+		}
+	}
+	if w.Quality >= 0 {
+		best = min(best, w.Quality)
+	}
+	return best
+}
+
+// maxTemporal is the highest temporal layer worth sending for a frame rate, of a source that sends 30 frames per second
+// in up to three layers.
+func maxTemporal(fps uint32) uint8 {
+	switch {
+	case fps == 0 || fps > 15:
+		return rtpstream.AllTemporal
+	case fps > 8:
+		return 1
+	}
+	return 0
+}
+
+// layerChoice picks the encoding to send of one source to one client. It is pure: callers say what time it is.
+type layerChoice struct {
+	sides   []uint32
+	wanted  Wanted
+	ideal   int                                   // by wish alone
+	since   time.Duration                         // when ideal was chosen
+	seen    [rtpstream.MaxEncodings]time.Duration // last packet; 0 is never
+	starved bool                                  // ideal sends nothing
+}
+
+func newLayerChoice(src mesh.Source, encodings int, w Wanted, now time.Duration) layerChoice {
+	c := layerChoice{sides: longSides(src, encodings), ideal: noEncoding}
+	c.want(w, now)
+	return c
+}
+
+// want takes a new wish.
+func (c *layerChoice) want(w Wanted, now time.Duration) {
+	c.wanted = w
+	if ideal := chooseEncoding(c.sides, w); ideal != c.ideal {
+		c.ideal, c.since, c.starved = ideal, now, false
+	}
+}
+
+// restart begins the patience with the ideal encoding anew.
+func (c *layerChoice) restart(now time.Duration) { c.since, c.starved = now, false }
+
+// target returns the encoding to send now, and what to ask of the source beyond it.
+func (c *layerChoice) target(now time.Duration) (encoding int, alsoAll bool) {
+	if c.ideal == noEncoding {
+		return noEncoding, false
+	}
+	if now-max(c.seen[c.ideal], c.since) < starvedAfter {
+		// A starved encoding counts as back only once it sent something.
+		if !c.starved || c.flows(c.ideal, now) {
+			c.starved = false
+			return c.ideal, false
+		}
+	} else {
+		c.starved = true
+	}
+	if len(c.sides) == 1 {
+		return c.ideal, false
+	}
+	for e := c.ideal - 1; e >= 0; e-- {
+		if c.flows(e, now) {
+			return e, true
+		}
+	}
+	for e := c.ideal + 1; e < len(c.sides); e++ {
+		if c.flows(e, now) {
+			return e, true
+		}
+	}
+	return c.ideal, true
+}
+
+func (c *layerChoice) flows(e int, now time.Duration) bool {
+	return c.seen[e] != 0 && now-c.seen[e] < starvedAfter
+}
+
+// demandTracker tells a publisher of rising demand at once and of falling demand after a while, so that a window that is
+// resized does not make encoders start and stop. It is pure.
+type demandTracker struct {
+	delay  time.Duration
+	told   rtpstream.Demand
+	lessAt time.Duration // when to tell of less; 0 is not pending
+}
+
+// update takes the demand of now and reports what the publisher shall be told.
+func (t *demandTracker) update(d rtpstream.Demand, now time.Duration) (tell rtpstream.Demand, changed bool) {
+	if d == t.told {
+		t.lessAt = 0
+		return t.told, false
+	}
+	if more := t.told.Union(d); more != t.told {
+		t.told, changed = more, true
+		t.lessAt = 0
+	}
+	if t.told == d {
+		return t.told, changed
+	}
+	switch {
+	case t.lessAt == 0:
+		t.lessAt = now + t.delay
+	case now >= t.lessAt:
+		t.told, t.lessAt, changed = d, 0, true
+	}
+	return t.told, changed
+}
+
+// keyframeGate collapses requests for a keyframe of one encoding to at most one per interval, and remembers that there
+// was one more. It is pure.
+type keyframeGate struct {
+	pending bool
+	asked   bool
+	last    time.Duration // when the last one was sent, if asked
+}
+
+// request notes a request and reports whether it was collapsed into another one.
+func (g *keyframeGate) request(now, interval time.Duration) (collapsed bool) {
+	collapsed = g.pending || g.asked && now-g.last < interval
+	g.pending = true
+	return collapsed
+}
+
+// due reports, once, that a request is to be sent now.
+func (g *keyframeGate) due(now, interval time.Duration) bool {
+	if !g.pending || g.asked && now-g.last < interval {
+		return false
+	}
+	g.pending, g.asked, g.last = false, true, now
+	return true
+}
+
+// arrived notes a keyframe: whoever asked has it.
+func (g *keyframeGate) arrived() { g.pending = false }

@@ -1,0 +1,263 @@
+package sfm
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// History for retransmissions, in packets: as much as the streams keep.
+const (
+	videoHistory = 512
+	audioHistory = 64
+)
+
+// keyframeRetry is how often a keyframe that did not come is asked for again.
+const keyframeRetry = 500 * time.Millisecond
+
+// sender sends one source to one client: it picks the encoding, rewrites packets to one continuous stream, answers what
+// the client asks. It is a sink of the source; packets go through the endpoint's egress.
+type sender struct {
+	id        mesh.SourceID
+	kind      mesh.MediaKind
+	cname     string
+	media     *rtpstream.Source
+	sub       *rtpstream.Subscription
+	track     *localTrack
+	egress    *egress
+	metrics   *metrics
+	count     flow
+	writeRTCP func([]rtcp.Packet) error
+
+	active   atomic.Bool // connected and bound: what is sent arrives
+	demandMu sync.Mutex  // keeps decisions and what the source is told of them in one order
+
+	mu          sync.Mutex
+	closed      bool                // guarded by mu
+	rewriter    *rtpstream.Rewriter // guarded by mu
+	choice      layerChoice         // guarded by mu
+	maxTemporal uint8               // guarded by mu
+	askedAt     time.Duration       // guarded by mu; last keyframe request for the target, 0 is none
+	budget      nackBudget          // guarded by mu
+	report      reportState         // guarded by mu
+	rtxSequence uint16              // guarded by mu
+	total       SubscriptionStats   // guarded by mu; counters only
+	rtt         time.Duration       // guarded by mu
+}
+
+var _ rtpstream.Sink = (*sender)(nil)
+
+func newSender(e *Endpoint, s Subscribe) *sender {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	audio := s.Source.Kind == mesh.Audio
+	cfg := rtpstream.RewriterConfig{
+		Audio: audio, VP8: isVP8(s.Media.Info.MIMEType), ClockRate: s.Media.Info.ClockRate, History: videoHistory,
+		FirstSequenceNumber: binary.BigEndian.Uint16(random[:]) & 0x7fff, // half the range away from a wrap: RFC 3711 §3.3.1
+		FirstTimestamp:      binary.BigEndian.Uint32(random[2:]),
+	}
+	if audio {
+		cfg.History = audioHistory
+	}
+	wanted := Wanted{Quality: 2}
+	if e.cfg.AdaptiveStream && !audio {
+		wanted.Quality = 0 // until the client tells what it shows
+	}
+	x := &sender{
+		id: s.Source.ID, kind: s.Source.Kind, cname: string(s.Publisher), media: s.Media, track: newLocalTrack(s),
+		egress: e.egress, metrics: e.sfm.metrics, count: e.sfm.metrics.out(s.Source.Kind),
+		rewriter: rtpstream.NewRewriter(cfg), maxTemporal: rtpstream.AllTemporal,
+		rtxSequence: binary.BigEndian.Uint16(random[6:]) & 0x7fff,
+		choice:      newLayerChoice(s.Source, s.Media.Info.Encodings, wanted, e.sfm.now()),
+	}
+	x.writeRTCP = func(p []rtcp.Packet) error { return e.sub.pc.WriteRTCP(p) }
+	x.sub = s.Media.Subscribe(x)
+	x.egress.addSender(x)
+	return x
+}
+
+// WritePacket queues a packet for the client.
+func (s *sender) WritePacket(p *rtpstream.Packet) { s.egress.push(s, p) }
+
+// activate begins to send: the stream is negotiated and the connection is up.
+func (s *sender) activate(now time.Duration) {
+	if s.track.bound.Load() == nil || s.active.Swap(true) {
+		return
+	}
+	s.mu.Lock()
+	s.choice.restart(now)
+	s.mu.Unlock()
+	s.retarget(now)
+}
+
+// want takes what the client shows of the source.
+func (s *sender) want(w Wanted, now time.Duration) {
+	s.mu.Lock()
+	s.choice.want(w, now)
+	if s.kind == mesh.Video {
+		s.maxTemporal = maxTemporal(w.FPS)
+	}
+	s.mu.Unlock()
+	s.retarget(now)
+}
+
+// requestKeyframe passes on that the client lost its picture.
+func (s *sender) requestKeyframe() {
+	s.mu.Lock()
+	encoding := s.rewriter.Current()
+	s.mu.Unlock()
+	if encoding != noEncoding && s.kind == mesh.Video {
+		s.sub.RequestKeyframe(uint8(encoding))
+	}
+}
+
+// close ends the subscription. It is idempotent.
+func (s *sender) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.active.Store(false)
+	s.egress.removeSender(s)
+	s.sub.Close()
+}
+
+// retarget chooses the encoding anew, asks the source for it, and for a keyframe to switch at. It reports whether it
+// waits for one.
+func (s *sender) retarget(now time.Duration) (waiting bool) {
+	s.demandMu.Lock()
+	defer s.demandMu.Unlock()
+	if !s.active.Load() {
+		return false
+	}
+	s.mu.Lock()
+	target, all := s.choice.target(now)
+	if target != s.rewriter.Target() {
+		s.rewriter.SetTarget(target)
+		s.askedAt = 0
+	}
+	current := s.rewriter.Current()
+	waiting = target != noEncoding && target != current
+	ask := waiting && s.kind == mesh.Video && (s.askedAt == 0 || now-s.askedAt >= keyframeRetry)
+	if ask {
+		s.askedAt = now
+	}
+	demand := rtpstream.Demand{MaxTemporal: s.maxTemporal}
+	for _, e := range [...]int{target, current, s.choice.ideal} {
+		if e != noEncoding && target != noEncoding {
+			demand.Encodings = demand.Encodings.With(uint8(e))
+		}
+	}
+	if all {
+		demand.Encodings = 1<<len(s.choice.sides) - 1
+	}
+	s.mu.Unlock()
+	if demand.Encodings == 0 {
+		demand = rtpstream.Demand{}
+	}
+	s.sub.SetDemand(demand)
+	if ask {
+		s.sub.RequestKeyframe(uint8(target))
+	}
+	return waiting
+}
+
+// forward writes one packet. It is called by the egress goroutine only.
+func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
+	b := s.track.bound.Load()
+	if b == nil {
+		return
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	encoding := p.Stream.Encoding
+	s.choice.seen[encoding] = now
+	if len(p.Payload()) == 0 || p.Temporal > s.maxTemporal {
+		s.rewriter.Skip(p)
+		s.mu.Unlock()
+		return
+	}
+	was := s.rewriter.Current()
+	w, ok := s.rewriter.Rewrite(p)
+	if !ok {
+		s.mu.Unlock()
+		return
+	}
+	switched := s.rewriter.Current() != was
+	payload := b.fill(buf, p, w)
+	s.total.Packets++
+	s.total.Bytes += uint64(len(payload))
+	s.budget.earn(len(payload))
+	s.report.sent(p, w.Timestamp, s.rewriter.TimestampOffset(), len(payload))
+	s.mu.Unlock()
+
+	s.count.count(len(payload))
+	if _, err := b.writer.WriteRTP(&buf.header, payload); err != nil {
+		s.metrics.drops[dropWrite].Inc()
+	}
+	if switched {
+		s.retarget(now) // the encoding switched from is not needed any more
+		s.egress.wake() // the report that places the new timestamps in time
+	}
+}
+
+// tick does what is due and reports whether it should be called again soon.
+func (s *sender) tick(now time.Duration) (soon bool) {
+	if !s.active.Load() {
+		return false
+	}
+	soon = s.retarget(now)
+	b := s.track.bound.Load()
+	if b == nil {
+		return soon
+	}
+	s.mu.Lock()
+	packets := s.report.due(now, b.ssrc, s.media.Info.ClockRate, s.cname)
+	s.mu.Unlock()
+	if packets != nil {
+		// A report lost to a connection going down is no loss.
+		_ = s.writeRTCP(packets)
+	}
+	return soon
+}
+
+func (s *sender) stats() (SubscriptionStats, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.total
+	out.Source, out.Target, out.Current = s.id, s.rewriter.Target(), s.rewriter.Current()
+	return out, s.rtt
+}
+
+// fill makes the outgoing header in buf and returns the outgoing payload.
+func (b *binding) fill(buf *scratch, p *rtpstream.Packet, w rtpstream.Rewritten) []byte {
+	buf.header = rtp.Header{
+		Version: 2, Marker: p.Marker, PayloadType: b.payloadType, SequenceNumber: w.SequenceNumber(),
+		Timestamp: w.Timestamp, SSRC: b.ssrc, Extensions: buf.header.Extensions[:0],
+	}
+	for _, m := range b.extensions {
+		if m.from == 0 {
+			break
+		}
+		if value := p.Extension(m.from); len(value) > 0 && len(value) <= 16 {
+			_ = buf.header.SetExtension(m.to, value) // fits: 1 ≤ ID ≤ 14, 1 ≤ length ≤ 16
+		}
+	}
+	buf.payload = w.AppendPayload(buf.payload[:0], p)
+	return buf.payload
+}
+
+func isVP8(mime string) bool { return mime == "video/VP8" || mime == "video/vp8" }
+
+func itoa(v uint8) string { return strconv.Itoa(int(v)) }
