@@ -18,7 +18,7 @@ type Config struct {
 	Linger time.Duration
 	// AttachTimeout is how long an edge waits for the owner's answer before it reports again. Default 1s.
 	AttachTimeout time.Duration
-	// Retry is the longest pause between tries of a claim, a reassignment or a connection; pauses are jittered. Default 2s.
+	// Retry is the longest pause between tries of a claim, a reassignment or a connection; pauses are jittered. Default 1s.
 	Retry time.Duration
 	// CallTimeout bounds one call of the table of owners. Default 5s.
 	CallTimeout time.Duration
@@ -42,7 +42,7 @@ func DefaultConfig() Config {
 		DepartureTimeout: 20 * time.Second,
 		Linger:           5 * time.Second,
 		AttachTimeout:    time.Second,
-		Retry:            2 * time.Second,
+		Retry:            time.Second,
 		CallTimeout:      5 * time.Second,
 		Tick:             250 * time.Millisecond,
 		MaxRooms:         20000,

@@ -227,12 +227,12 @@ func (d *Directory) lane(peer mesh.NodeID, service string) *lane {
 }
 
 // tell queues a frame for a peer.
-func (d *Directory) tell(peer mesh.NodeID, f *pb.Frame) bool {
+func (d *Directory) tell(peer mesh.NodeID, f *pb.Frame) {
 	b, err := encode(f)
 	if err != nil {
 		d.metrics.dropped.WithLabelValues(dropInvalid).Inc()
 		d.log.Warn("frame cannot be sent", "node", string(peer), "err", err)
-		return false
+		return
 	}
-	return d.lane(peer, Service).send(b)
+	d.lane(peer, Service).send(b)
 }

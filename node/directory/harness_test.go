@@ -160,105 +160,6 @@ func (c *cluster) sever() {
 	}
 }
 
-// publish brings every node with quorum up to date with the table.
-func (c *cluster) publish() {
-	type note struct {
-		n    *node
-		name mesh.RoomName
-		o    Ownership
-		ok   bool
-	}
-	var notes []note
-	c.mu.Lock()
-	for _, n := range c.nodes {
-		if n.dead || !n.quorum {
-			continue
-		}
-		for name, o := range c.table {
-			if n.view[name] != o {
-				n.view[name] = o
-				notes = append(notes, note{n, name, o, true})
-			}
-		}
-		for name, o := range n.view {
-			if _, ok := c.table[name]; !ok {
-				delete(n.view, name)
-				notes = append(notes, note{n, name, o, false})
-			}
-		}
-	}
-	c.mu.Unlock()
-	for _, x := range notes {
-		c.mu.Lock()
-		watchers := slices.Clone(x.n.watchers)
-		c.mu.Unlock()
-		for _, w := range watchers {
-			w(x.name, x.o, x.ok)
-		}
-	}
-}
-
-var errQuorum = errors.New("no quorum")
-
-// table runs f on the table as Raft would: with quorum, one at a time, 20 ms away.
-func (n *node) commit(ctx context.Context, name mesh.RoomName, f func(Ownership, bool) (Ownership, bool)) (Ownership, error) {
-	wait(ctx, 20*time.Millisecond)
-	n.c.mu.Lock()
-	if !n.quorum || n.dead {
-		n.c.mu.Unlock()
-		<-ctx.Done()
-		return Ownership{}, errQuorum
-	}
-	o, ok := n.c.table[name]
-	if o, ok = f(o, ok); ok {
-		n.c.table[name] = o
-	} else {
-		delete(n.c.table, name)
-	}
-	n.c.mu.Unlock()
-	n.c.publish()
-	return o, nil
-}
-
-func (n *node) Claim(ctx context.Context, room mesh.RoomName, id mesh.RoomID, created time.Time) (Ownership, error) {
-	return n.commit(ctx, room, func(o Ownership, ok bool) (Ownership, bool) {
-		if !ok {
-			n.c.epoch++
-			o = Ownership{Node: n.id, Epoch: n.c.epoch, ID: id, Created: created}
-		}
-		return o, true
-	})
-}
-
-func (n *node) Release(ctx context.Context, room mesh.RoomName, epoch uint64) error {
-	_, err := n.commit(ctx, room, func(o Ownership, ok bool) (Ownership, bool) { return o, ok && o.Epoch != epoch })
-	return err
-}
-
-func (n *node) Reassign(ctx context.Context, room mesh.RoomName, epoch uint64, to mesh.NodeID) (Ownership, error) {
-	return n.commit(ctx, room, func(o Ownership, ok bool) (Ownership, bool) {
-		if ok && o.Epoch == epoch {
-			n.c.epoch++
-			o.Node, o.Epoch = to, n.c.epoch
-		}
-		return o, ok
-	})
-}
-
-func (n *node) Lookup(room mesh.RoomName) (Ownership, bool) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	o, ok := n.view[room]
-	return o, ok
-}
-
-func (n *node) Watch(f func(mesh.RoomName, Ownership, bool)) func() {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	n.watchers = append(n.watchers, f)
-	return func() {}
-}
-
 func (n *node) NodeID() mesh.NodeID { return n.id }
 
 func (n *node) HandleService(name string, h func(mesh.NodeID, io.ReadWriteCloser)) {
@@ -276,43 +177,6 @@ func (n *node) OpenService(_ context.Context, peer mesh.NodeID, name string) (io
 	n.c.pipes[k] = append(n.c.pipes[k], here, there)
 	go n.c.nodes[peer].services[name](n.id, there)
 	return here, nil
-}
-
-func (n *node) RoomChanged(r mesh.Room) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	n.meta = r
-}
-
-func (n *node) Participants(_ mesh.RoomName, changed []mesh.Participant) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	for _, p := range changed {
-		if p.State == mesh.StateDisconnected {
-			n.gone++
-			delete(n.roster, p.ID)
-		} else {
-			n.roster[p.ID] = p
-		}
-	}
-}
-
-func (n *node) Command(_ mesh.RoomName, _ mesh.ParticipantID, c Command) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	n.commands = append(n.commands, c)
-}
-
-func (n *node) Data(_ mesh.RoomName, m mesh.DataMessage) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	n.data = append(n.data, m)
-}
-
-func (n *node) Ended(_ mesh.RoomName, reason int32) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	n.ended = append(n.ended, reason)
 }
 
 // join opens the room and puts a participant whose identity is its ID up to the first dot.
@@ -333,28 +197,6 @@ func (n *node) participant(id string, version uint32) mesh.Participant {
 	}
 }
 
-// sees asserts exactly which participants of other nodes the node knows, by its handler and by its snapshot alike.
-func (n *node) sees(ids ...mesh.ParticipantID) {
-	n.c.t.Helper()
-	synctest.Wait()
-	n.c.mu.Lock()
-	var heard []mesh.ParticipantID
-	for id := range n.roster {
-		heard = append(heard, id)
-	}
-	n.c.mu.Unlock()
-	require.ElementsMatch(n.c.t, ids, heard, "node %s", n.id)
-	if r := n.find(call); r != nil {
-		var known []mesh.ParticipantID
-		r.mu.Lock()
-		for _, p := range r.all(n.id) {
-			known = append(known, p.ID)
-		}
-		r.mu.Unlock()
-		require.ElementsMatch(n.c.t, ids, known, "node %s", n.id)
-	}
-}
-
 // owners returns which nodes believe that they own the room.
 func (c *cluster) owners() (ids []mesh.NodeID) {
 	synctest.Wait()
@@ -367,31 +209,6 @@ func (c *cluster) owners() (ids []mesh.NodeID) {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-// counter returns the value of one of the node's counters without labels.
-func (n *node) counter(name string) float64 {
-	n.c.t.Helper()
-	families, err := n.registry.Gather()
-	require.NoError(n.c.t, err)
-	for _, f := range families {
-		if f.GetName() == "meridian_directory_"+name {
-			return f.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	require.Fail(n.c.t, "no such counter", name)
-	return 0
-}
-
-// begin forgets what the handler heard of a former stay in the room: a stay begins with its snapshot.
-func (n *node) begin(h *Handle) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	_, others := h.Snapshot()
-	clear(n.roster)
-	for _, p := range others {
-		n.roster[p.ID] = p
-	}
 }
 
 func (c *cluster) quorum(has bool, ids ...mesh.NodeID) {

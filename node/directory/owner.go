@@ -333,6 +333,16 @@ func (r *room) release(done func()) {
 		}
 		r.post(ctx, func() {
 			r.releasing = false
+			if err != nil { // perhaps it was done and only the answer lost, or somebody else took the room
+				o, ok := r.d.deps.Owners.Lookup(r.name)
+				if ok && o.Epoch != epoch && !r.over() {
+					r.follow(o)
+					return
+				}
+				if !ok || o.Epoch != epoch {
+					err = nil
+				}
+			}
 			if err != nil { // without quorum the room stays: joins to it must go on
 				r.d.log.Warn("room could not be given back", "room", string(r.name), "err", err)
 				r.proposal, r.emptySince = nil, time.Now()

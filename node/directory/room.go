@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
-	pb "github.com/meridian-sfu/meridian/internal/meshpb/directorypb"
 )
 
 // Role says what this node is for a room.
@@ -86,16 +85,6 @@ type desk struct {
 type heard struct {
 	o  Ownership
 	ok bool
-}
-
-// claim is the state of asking the table of owners.
-type claim struct {
-	asking   bool      // a call is on its way
-	askAt    time.Time // not before
-	failures int
-	proposed mesh.RoomID
-	checkAt  time.Time
-	missing  bool // the last check did not find our entry
 }
 
 func newRoom(d *Directory, name mesh.RoomName, meta mesh.Room) *room {
@@ -261,144 +250,9 @@ func (r *room) tick(now time.Time) {
 	}
 }
 
-func (r *room) tickProvisional(now time.Time) {
-	if r.wantsOwner() {
-		r.tryClaim(now)
-		return
-	}
-	r.mu.Lock()
-	lingered := now.Sub(r.desk.lastClose) >= r.d.cfg.Linger
-	r.mu.Unlock()
-	if lingered && !r.asking {
-		r.finish(false)
-	}
-}
-
-// tryClaim asks for the room in the background, with self as the candidate.
-func (r *room) tryClaim(now time.Time) {
-	id, created := r.proposed, r.meta.CreatedAt
-	r.ask(now, func(ctx context.Context) (Ownership, error) {
-		return r.d.deps.Owners.Claim(ctx, r.name, id, created)
-	})
-}
-
-// ask makes one call of the table of owners at a time and follows what it says.
-func (r *room) ask(now time.Time, call func(context.Context) (Ownership, error)) {
-	if r.asking || now.Before(r.askAt) {
-		return
-	}
-	r.asking = r.d.spawn(func(ctx context.Context) {
-		bounded, cancel := context.WithTimeout(ctx, r.d.cfg.CallTimeout)
-		defer cancel()
-		o, err := call(bounded)
-		r.post(ctx, func() {
-			r.asking = false
-			if err != nil {
-				pause := min(r.d.cfg.Retry, 100*time.Millisecond<<min(r.failures, 8))
-				r.failures++
-				r.askAt = time.Now().Add(jitter(pause))
-				r.d.log.Debug("no answer about the room's owner", "room", string(r.name), "err", err)
-				return
-			}
-			r.failures, r.askAt = 0, time.Now().Add(jitter(r.d.cfg.Retry)) // unless the entry is news
-			r.follow(o)
-		})
-	})
-}
-
-// ownerHeard is called by the table of owners: the last word counts, but an end is not lost behind it.
-func (r *room) ownerHeard(o Ownership, ok bool) {
-	r.mu.Lock()
-	if n := len(r.desk.heard); n > 1 {
-		r.desk.heard = r.desk.heard[n-1:]
-	}
-	r.desk.heard = append(r.desk.heard, heard{o, ok})
-	r.mu.Unlock()
-	r.nudge()
-}
-
-// follow takes an entry of the table of owners. An older one than we know is ignored.
-func (r *room) follow(o Ownership) {
-	if r.releasing || (r.known && o.Epoch <= r.owner.Epoch) ||
-		(o.Epoch == r.released.Epoch && o.ID == r.released.ID) {
-		return
-	}
-	was := r.currentRole()
-	r.owner, r.known, r.missing = o, true, false
-	r.failures, r.askAt = 0, time.Time{}
-	role := RoleEdge
-	if o.Node == r.d.self {
-		role = RoleOwner
-	}
-	r.setMeta(withOwnership(r.meta, o))
-	r.setRole(role)
-	r.attachment = attachment{}
-	r.sequencer = sequencer{}
-	r.outs = nil
-	if role == RoleOwner {
-		if was == RoleEdge {
-			r.d.metrics.takeovers.Inc()
-		}
-		r.becomeOwner()
-	} else {
-		r.becomeEdge()
-	}
-}
-
-// recheck is called when the table of owners says that the entry is gone.
-func (r *room) recheck() {
-	if o, ok := r.d.deps.Owners.Lookup(r.name); ok {
-		r.follow(o)
-		return
-	}
-	if r.known && !r.releasing {
-		r.lose()
-	}
-}
-
-// lose goes on without an entry: whoever is here claims the room anew.
-func (r *room) lose() {
-	r.released, r.owner, r.known, r.askAt = r.owner, Ownership{}, false, time.Time{}
-	r.keepRecords()
-	r.attachment = attachment{}
-	r.sequencer = sequencer{}
-	r.setRole(RoleProvisional)
-	meta := r.meta
-	meta.ID, meta.Owner, meta.Epoch, meta.CreatedAt = "", "", 0, time.Now()
-	r.proposed = mesh.RoomID(mesh.NewID("RM_"))
-	r.setMeta(meta)
-	if !r.wantsOwner() {
-		r.finish(false)
-		return
-	}
-	r.tryClaim(time.Now())
-}
-
-// verify reads the table of owners again: two looks in a row without our entry mean that it is gone.
-func (r *room) verify() {
-	o, ok := r.d.deps.Owners.Lookup(r.name)
-	switch {
-	case ok:
-		r.missing = false
-		r.follow(o)
-	case r.known && r.missing:
-		r.missing = false
-		r.recheck()
-	default:
-		r.missing = r.known
-	}
-}
-
 // finish ends the loop unless somebody entered meanwhile; must ends it anyway.
 func (r *room) finish(must bool) {
 	r.finished = r.d.forget(r, must)
-}
-
-// wantsOwner reports whether there is a reason to claim the room.
-func (r *room) wantsOwner() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.ended && (r.desk.handles > 0 || r.desk.pinned || len(r.records[r.d.self]) > 0)
 }
 
 // occupied reports whether somebody here needs the room.
@@ -446,71 +300,6 @@ func (r *room) setMeta(m mesh.Room) {
 	r.metaChanged = true
 }
 
-// reconnected is told when frames to a peer may have been lost.
-func (r *room) reconnected(peer mesh.NodeID) {
-	switch {
-	case r.known && r.owner.Node == peer, r.direct:
-		if r.wantsOwner() {
-			r.report(peer, r.owner.Epoch, true, r.own())
-		}
-	case r.currentRole() == RoleOwner:
-		if e := r.edges[peer]; e != nil && e.attached {
-			r.snapshotTo(peer, e)
-		} else if e != nil && !e.reported {
-			r.solicit(peer)
-		}
-	}
-}
-
-// restarted is told when a peer has forgotten everything: its participants' sessions are gone.
-func (r *room) restarted(peer mesh.NodeID) {
-	if r.currentRole() == RoleOwner || r.direct || r.owner.Node == peer {
-		r.dropNode(peer)
-	} else {
-		r.doubt(peer) // the owner may have told of its new participants already
-	}
-}
-
-// receive takes a frame of a peer. Data is no decision and passes with any epoch.
-func (r *room) receive(peer mesh.NodeID, f *pb.Frame) {
-	if data := f.GetData(); data != nil {
-		r.receiveData(peer, data)
-		return
-	}
-	if r.known && f.GetEpoch() < r.owner.Epoch && f.GetRequest() == nil {
-		r.d.metrics.stale.Inc()
-		return
-	}
-	fromOwner := r.known && peer == r.owner.Node && f.GetEpoch() == r.owner.Epoch
-	switch b := f.GetBody().(type) {
-	case *pb.Frame_Report:
-		r.receiveReport(peer, f.GetEpoch(), b.Report)
-	case *pb.Frame_Update:
-		if fromOwner && r.currentRole() == RoleEdge {
-			r.receiveUpdate(b.Update)
-		}
-	case *pb.Frame_Solicit:
-		r.receiveSolicit(peer, f.GetEpoch())
-	case *pb.Frame_Detach:
-		r.dropNode(peer)
-		delete(r.edges, peer)
-	case *pb.Frame_Command:
-		if fromOwner || !r.known || f.GetEpoch() > r.owner.Epoch { // a newer owner may speak before the table does
-			r.receiveCommand(b.Command)
-		}
-	case *pb.Frame_EndProposal:
-		r.receiveEndProposal(peer, f.GetEpoch())
-	case *pb.Frame_EndAnswer:
-		r.receiveEndAnswer(peer, b.EndAnswer.GetEmpty())
-	case *pb.Frame_Ended:
-		if fromOwner {
-			r.end(b.Ended.GetReason())
-		}
-	case *pb.Frame_Request:
-		r.receiveRequest(peer, b.Request)
-	}
-}
-
 // end is the room's end by decision of the owner: our participants are out.
 func (r *room) end(reason int32) {
 	r.flush()
@@ -519,18 +308,6 @@ func (r *room) end(reason int32) {
 	r.mu.Unlock()
 	r.d.deps.Handler.Ended(r.name, reason)
 	r.finish(true)
-}
-
-func (r *room) receiveData(peer mesh.NodeID, w *pb.Data) {
-	m := dataFromWire(w)
-	for node, records := range r.records {
-		if _, here := records[m.Sender]; here && node != peer {
-			r.d.metrics.dropped.WithLabelValues(dropForeign).Inc()
-			return
-		}
-	}
-	r.d.metrics.data.WithLabelValues("in").Inc()
-	r.d.deps.Handler.Data(r.name, m)
 }
 
 func (r *room) own() []mesh.Participant {

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -18,6 +19,9 @@ func participantToWire(p mesh.Participant) *pb.Participant {
 		Kind: p.Kind, State: uint32(p.State), Permission: permissionToWire(p.Permission), JoinedAt: timeToWire(p.JoinedAt),
 		Version: p.Version, Node: string(p.Node), Region: string(p.Region), ClientProtocol: p.ClientProtocol,
 		Capabilities: slices.Clone(p.Capabilities), Publisher: p.Publisher, DisconnectReason: p.DisconnectReason,
+	}
+	if p.Quality != (mesh.Quality{}) {
+		w.Quality = &pb.Quality{Level: uint32(p.Quality.Level), Score: p.Quality.Score}
 	}
 	for i := range p.Sources {
 		w.Sources = append(w.Sources, sourceToWire(&p.Sources[i]))
@@ -39,6 +43,7 @@ func participantFromWire(w *pb.Participant) mesh.Participant {
 		Node: mesh.NodeID(w.GetNode()), Region: mesh.Region(w.GetRegion()), ClientProtocol: w.GetClientProtocol(),
 		Capabilities: w.GetCapabilities(), Publisher: w.GetPublisher(), DisconnectReason: w.GetDisconnectReason(),
 	}
+	p.Quality = mesh.Quality{Level: uint8(min(w.GetQuality().GetLevel(), math.MaxUint8)), Score: w.GetQuality().GetScore()}
 	for _, s := range w.GetSources() {
 		p.Sources = append(p.Sources, sourceFromWire(s))
 	}

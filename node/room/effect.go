@@ -48,7 +48,7 @@ type FirstSubscriber struct {
 }
 
 // RoomChanged sends the room's record to the named local participants (signal `room_update`).
-type RoomChanged struct {
+type RoomChanged struct { //nolint:revive // the room changed, among effects that are of participants
 	To   []mesh.ParticipantID
 	Room mesh.Room
 }
