@@ -28,6 +28,9 @@ type hallRoom struct {
 	remotes  map[mesh.SourceID]*remoteMedia
 	links    map[mesh.NodeID]func() // links held open while their node shares the room
 	sif      []byte
+
+	qualities map[mesh.ParticipantID]mesh.Quality // as the clients here were told
+	ratedAt   time.Time
 }
 
 // remoteMedia is a source of another node, held while somebody here is subscribed to it.
@@ -47,6 +50,8 @@ func newHallRoom(n *Node, name mesh.RoomName, meta mesh.Room) *hallRoom {
 		remotes:      map[mesh.SourceID]*remoteMedia{},
 		links:        map[mesh.NodeID]func(){},
 		sif:          randomBytes(16),
+		qualities:    map[mesh.ParticipantID]mesh.Quality{},
+		ratedAt:      time.Now(),
 	}
 	handle, known := n.directory.Open(name, meta)
 	r.handle = handle
@@ -276,5 +281,9 @@ func (r *hallRoom) shutdown() {
 func (r *hallRoom) tick(now time.Time) {
 	for _, s := range r.sessions {
 		s.tick(now)
+	}
+	if now.Sub(r.ratedAt) >= qualityInterval {
+		r.ratedAt = now
+		r.rateConnections()
 	}
 }

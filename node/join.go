@@ -164,6 +164,7 @@ func (s *session) enter(c *signal.Conn) {
 		FastPublish:       record.Permission.CanPublish,
 		SIFTrailer:        r.sif,
 	})
+	r.qualities = map[mesh.ParticipantID]mesh.Quality{} // it knows none yet
 	s.refreshToken()
 	r.apply(effects)
 	r.handle.Put(record)
@@ -223,6 +224,7 @@ func (s *session) reattach(c *signal.Conn) {
 		c.SendReconnect(signal.ReconnectResponse{LastMessageSequence: s.lastSequence})
 		c.SendUpdate(append([]mesh.Participant{s.record.Clone()}, s.room.state.Visible(s.record.ID)...))
 		c.SendRoomUpdate(s.room.state.Meta(), s.room.counts())
+		s.room.qualities = map[mesh.ParticipantID]mesh.Quality{} // it missed some: tell all again
 		s.refreshToken()
 		if !s.req.SinglePC && s.record.Permission.CanSubscribe {
 			s.endpoint.RestartICE()

@@ -36,6 +36,7 @@ type session struct {
 	pending      map[string]mesh.Source // announced, not negotiated yet; by client ID
 	media        map[mesh.SourceID]bool // sources sent to this client
 	lastSequence uint32                 // of the client's reliable data messages
+	arrived      arrivals               // at the last look at its connection
 	superseded   int                    // older connections whose end is still to be told
 	lostAt       time.Time              // when signalling was lost
 	failedAt     time.Time              // when media failed

@@ -121,11 +121,18 @@ type Participant struct {
 	ClientProtocol   int32   // data-feature version the client speaks, mirrored to other clients
 	Capabilities     []int32 // client capability numbers, mirrored to other clients
 	Publisher        bool    // has published at least once
+	Quality          Quality
 	Sources          []Source
 	DisconnectReason int32 // LiveKit DisconnectReason number, set with StateDisconnected
 
 	// Subscribers restricts who may subscribe to this participant's sources. Nil allows everyone.
 	Subscribers *SubscriberACL
+}
+
+// Quality is how good a participant's connection to its edge is. The zero value is "not known".
+type Quality struct {
+	Level uint8   // 0 poor, 1 good, 2 excellent, 3 lost
+	Score float32 // mean opinion score, 1 to 4.5; 0 when lost or not known
 }
 
 // SubscriberACL says who may subscribe to a participant's sources when not everyone may.

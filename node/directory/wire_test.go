@@ -27,6 +27,8 @@ func fill(rng *rand.Rand, v reflect.Value) {
 		v.SetUint(1 + rng.Uint64N(1<<31))
 	case reflect.Int32, reflect.Int64:
 		v.SetInt(1 + rng.Int64N(1<<30))
+	case reflect.Float32:
+		v.SetFloat(1 + float64(rng.IntN(1000))/8)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1+rng.IntN(3), 3))
 		for i := range v.Len() {

@@ -1713,6 +1713,7 @@ type Participant struct {
 	Sources          []*Source              `protobuf:"bytes,16,rep,name=sources,proto3" json:"sources,omitempty"`
 	DisconnectReason int32                  `protobuf:"varint,17,opt,name=disconnect_reason,json=disconnectReason,proto3" json:"disconnect_reason,omitempty"`
 	Subscribers      *SubscriberACL         `protobuf:"bytes,18,opt,name=subscribers,proto3" json:"subscribers,omitempty"` // unset allows everyone
+	Quality          *Quality               `protobuf:"bytes,19,opt,name=quality,proto3" json:"quality,omitempty"`         // unset is not known
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1873,6 +1874,66 @@ func (x *Participant) GetSubscribers() *SubscriberACL {
 	return nil
 }
 
+func (x *Participant) GetQuality() *Quality {
+	if x != nil {
+		return x.Quality
+	}
+	return nil
+}
+
+// Quality is how good a participant's connection to its edge is.
+type Quality struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`  // 0 poor, 1 good, 2 excellent, 3 lost
+	Score         float32                `protobuf:"fixed32,2,opt,name=score,proto3" json:"score,omitempty"` // mean opinion score, 1 to 4.5; 0 when not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quality) Reset() {
+	*x = Quality{}
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quality) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quality) ProtoMessage() {}
+
+func (x *Quality) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quality.ProtoReflect.Descriptor instead.
+func (*Quality) Descriptor() ([]byte, []int) {
+	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Quality) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *Quality) GetScore() float32 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
 type Permission struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	CanSubscribe        bool                   `protobuf:"varint,1,opt,name=can_subscribe,json=canSubscribe,proto3" json:"can_subscribe,omitempty"`
@@ -1890,7 +1951,7 @@ type Permission struct {
 
 func (x *Permission) Reset() {
 	*x = Permission{}
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[24]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +1963,7 @@ func (x *Permission) String() string {
 func (*Permission) ProtoMessage() {}
 
 func (x *Permission) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[24]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +1976,7 @@ func (x *Permission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Permission.ProtoReflect.Descriptor instead.
 func (*Permission) Descriptor() ([]byte, []int) {
-	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{24}
+	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Permission) GetCanSubscribe() bool {
@@ -1990,7 +2051,7 @@ type SubscriberACL struct {
 
 func (x *SubscriberACL) Reset() {
 	*x = SubscriberACL{}
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[25]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2063,7 @@ func (x *SubscriberACL) String() string {
 func (*SubscriberACL) ProtoMessage() {}
 
 func (x *SubscriberACL) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[25]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2076,7 @@ func (x *SubscriberACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriberACL.ProtoReflect.Descriptor instead.
 func (*SubscriberACL) Descriptor() ([]byte, []int) {
-	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{25}
+	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubscriberACL) GetIdentities() map[string]*SourceList {
@@ -2034,7 +2095,7 @@ type SourceList struct {
 
 func (x *SourceList) Reset() {
 	*x = SourceList{}
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[26]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2107,7 @@ func (x *SourceList) String() string {
 func (*SourceList) ProtoMessage() {}
 
 func (x *SourceList) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[26]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2120,7 @@ func (x *SourceList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceList.ProtoReflect.Descriptor instead.
 func (*SourceList) Descriptor() ([]byte, []int) {
-	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{26}
+	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SourceList) GetSources() []string {
@@ -2096,7 +2157,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[27]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2169,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[27]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2182,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{27}
+	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Source) GetId() string {
@@ -2270,7 +2331,7 @@ type Encoding struct {
 
 func (x *Encoding) Reset() {
 	*x = Encoding{}
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[28]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2343,7 @@ func (x *Encoding) String() string {
 func (*Encoding) ProtoMessage() {}
 
 func (x *Encoding) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[28]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2356,7 @@ func (x *Encoding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Encoding.ProtoReflect.Descriptor instead.
 func (*Encoding) Descriptor() ([]byte, []int) {
-	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{28}
+	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Encoding) GetRid() string {
@@ -2343,7 +2404,7 @@ type HeaderExtension struct {
 
 func (x *HeaderExtension) Reset() {
 	*x = HeaderExtension{}
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[29]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2416,7 @@ func (x *HeaderExtension) String() string {
 func (*HeaderExtension) ProtoMessage() {}
 
 func (x *HeaderExtension) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_directory_v1_directory_proto_msgTypes[29]
+	mi := &file_meridian_directory_v1_directory_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2429,7 @@ func (x *HeaderExtension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderExtension.ProtoReflect.Descriptor instead.
 func (*HeaderExtension) Descriptor() ([]byte, []int) {
-	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{29}
+	return file_meridian_directory_v1_directory_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeaderExtension) GetId() uint32 {
@@ -2499,7 +2560,7 @@ const file_meridian_directory_v1_directory_proto_rawDesc = "" +
 	"\x05owner\x18\b \x01(\tR\x05owner\x12\x14\n" +
 	"\x05epoch\x18\t \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\x04R\aversion\"\xe5\x05\n" +
+	" \x01(\x04R\aversion\"\x9f\x06\n" +
 	"\vParticipant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -2523,10 +2584,14 @@ const file_meridian_directory_v1_directory_proto_rawDesc = "" +
 	"\tpublisher\x18\x0f \x01(\bR\tpublisher\x127\n" +
 	"\asources\x18\x10 \x03(\v2\x1d.meridian.directory.v1.SourceR\asources\x12+\n" +
 	"\x11disconnect_reason\x18\x11 \x01(\x05R\x10disconnectReason\x12F\n" +
-	"\vsubscribers\x18\x12 \x01(\v2$.meridian.directory.v1.SubscriberACLR\vsubscribers\x1a=\n" +
+	"\vsubscribers\x18\x12 \x01(\v2$.meridian.directory.v1.SubscriberACLR\vsubscribers\x128\n" +
+	"\aquality\x18\x13 \x01(\v2\x1e.meridian.directory.v1.QualityR\aquality\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xda\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
+	"\aQuality\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x02R\x05score\"\xda\x02\n" +
 	"\n" +
 	"Permission\x12#\n" +
 	"\rcan_subscribe\x18\x01 \x01(\bR\fcanSubscribe\x12\x1f\n" +
@@ -2608,7 +2673,7 @@ func file_meridian_directory_v1_directory_proto_rawDescGZIP() []byte {
 }
 
 var file_meridian_directory_v1_directory_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_meridian_directory_v1_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_meridian_directory_v1_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_meridian_directory_v1_directory_proto_goTypes = []any{
 	(Status)(0),             // 0: meridian.directory.v1.Status
 	(*Frame)(nil),           // 1: meridian.directory.v1.Frame
@@ -2635,15 +2700,16 @@ var file_meridian_directory_v1_directory_proto_goTypes = []any{
 	(*Response)(nil),        // 22: meridian.directory.v1.Response
 	(*Room)(nil),            // 23: meridian.directory.v1.Room
 	(*Participant)(nil),     // 24: meridian.directory.v1.Participant
-	(*Permission)(nil),      // 25: meridian.directory.v1.Permission
-	(*SubscriberACL)(nil),   // 26: meridian.directory.v1.SubscriberACL
-	(*SourceList)(nil),      // 27: meridian.directory.v1.SourceList
-	(*Source)(nil),          // 28: meridian.directory.v1.Source
-	(*Encoding)(nil),        // 29: meridian.directory.v1.Encoding
-	(*HeaderExtension)(nil), // 30: meridian.directory.v1.HeaderExtension
-	nil,                     // 31: meridian.directory.v1.Change.AttributesEntry
-	nil,                     // 32: meridian.directory.v1.Participant.AttributesEntry
-	nil,                     // 33: meridian.directory.v1.SubscriberACL.IdentitiesEntry
+	(*Quality)(nil),         // 25: meridian.directory.v1.Quality
+	(*Permission)(nil),      // 26: meridian.directory.v1.Permission
+	(*SubscriberACL)(nil),   // 27: meridian.directory.v1.SubscriberACL
+	(*SourceList)(nil),      // 28: meridian.directory.v1.SourceList
+	(*Source)(nil),          // 29: meridian.directory.v1.Source
+	(*Encoding)(nil),        // 30: meridian.directory.v1.Encoding
+	(*HeaderExtension)(nil), // 31: meridian.directory.v1.HeaderExtension
+	nil,                     // 32: meridian.directory.v1.Change.AttributesEntry
+	nil,                     // 33: meridian.directory.v1.Participant.AttributesEntry
+	nil,                     // 34: meridian.directory.v1.SubscriberACL.IdentitiesEntry
 }
 var file_meridian_directory_v1_directory_proto_depIdxs = []int32{
 	2,  // 0: meridian.directory.v1.Frame.hello:type_name -> meridian.directory.v1.Hello
@@ -2667,8 +2733,8 @@ var file_meridian_directory_v1_directory_proto_depIdxs = []int32{
 	10, // 18: meridian.directory.v1.Order.mute:type_name -> meridian.directory.v1.Mute
 	11, // 19: meridian.directory.v1.Order.change:type_name -> meridian.directory.v1.Change
 	12, // 20: meridian.directory.v1.Order.subscribe:type_name -> meridian.directory.v1.Subscribe
-	31, // 21: meridian.directory.v1.Change.attributes:type_name -> meridian.directory.v1.Change.AttributesEntry
-	25, // 22: meridian.directory.v1.Change.permission:type_name -> meridian.directory.v1.Permission
+	32, // 21: meridian.directory.v1.Change.attributes:type_name -> meridian.directory.v1.Change.AttributesEntry
+	26, // 22: meridian.directory.v1.Change.permission:type_name -> meridian.directory.v1.Permission
 	18, // 23: meridian.directory.v1.Request.moderate:type_name -> meridian.directory.v1.Moderate
 	19, // 24: meridian.directory.v1.Request.set_metadata:type_name -> meridian.directory.v1.SetMetadata
 	20, // 25: meridian.directory.v1.Request.end_room:type_name -> meridian.directory.v1.EndRoom
@@ -2678,19 +2744,20 @@ var file_meridian_directory_v1_directory_proto_depIdxs = []int32{
 	0,  // 29: meridian.directory.v1.Response.status:type_name -> meridian.directory.v1.Status
 	23, // 30: meridian.directory.v1.Response.room:type_name -> meridian.directory.v1.Room
 	24, // 31: meridian.directory.v1.Response.participants:type_name -> meridian.directory.v1.Participant
-	32, // 32: meridian.directory.v1.Participant.attributes:type_name -> meridian.directory.v1.Participant.AttributesEntry
-	25, // 33: meridian.directory.v1.Participant.permission:type_name -> meridian.directory.v1.Permission
-	28, // 34: meridian.directory.v1.Participant.sources:type_name -> meridian.directory.v1.Source
-	26, // 35: meridian.directory.v1.Participant.subscribers:type_name -> meridian.directory.v1.SubscriberACL
-	33, // 36: meridian.directory.v1.SubscriberACL.identities:type_name -> meridian.directory.v1.SubscriberACL.IdentitiesEntry
-	29, // 37: meridian.directory.v1.Source.encodings:type_name -> meridian.directory.v1.Encoding
-	30, // 38: meridian.directory.v1.Source.extensions:type_name -> meridian.directory.v1.HeaderExtension
-	27, // 39: meridian.directory.v1.SubscriberACL.IdentitiesEntry.value:type_name -> meridian.directory.v1.SourceList
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	33, // 32: meridian.directory.v1.Participant.attributes:type_name -> meridian.directory.v1.Participant.AttributesEntry
+	26, // 33: meridian.directory.v1.Participant.permission:type_name -> meridian.directory.v1.Permission
+	29, // 34: meridian.directory.v1.Participant.sources:type_name -> meridian.directory.v1.Source
+	27, // 35: meridian.directory.v1.Participant.subscribers:type_name -> meridian.directory.v1.SubscriberACL
+	25, // 36: meridian.directory.v1.Participant.quality:type_name -> meridian.directory.v1.Quality
+	34, // 37: meridian.directory.v1.SubscriberACL.identities:type_name -> meridian.directory.v1.SubscriberACL.IdentitiesEntry
+	30, // 38: meridian.directory.v1.Source.encodings:type_name -> meridian.directory.v1.Encoding
+	31, // 39: meridian.directory.v1.Source.extensions:type_name -> meridian.directory.v1.HeaderExtension
+	28, // 40: meridian.directory.v1.SubscriberACL.IdentitiesEntry.value:type_name -> meridian.directory.v1.SourceList
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_meridian_directory_v1_directory_proto_init() }
@@ -2732,7 +2799,7 @@ func file_meridian_directory_v1_directory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_directory_v1_directory_proto_rawDesc), len(file_meridian_directory_v1_directory_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
