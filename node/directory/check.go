@@ -22,6 +22,7 @@ const (
 	maxDestinations = 4096
 	maxNodes        = 4096
 	maxPayload      = 1 << 20 // bytes of one data message
+	maxScore        = 5       // mean opinion score
 )
 
 var errFrame = errors.New("directory: malformed frame")
@@ -95,6 +96,9 @@ func checkParticipant(p *pb.Participant) error {
 	}
 	if p.GetState() > uint32(mesh.StateDisconnected) {
 		return fmt.Errorf("%w: participant state %d", errFrame, p.GetState())
+	}
+	if score := p.GetQuality().GetScore(); !(score >= 0 && score <= maxScore) { //nolint:staticcheck // NaN is neither
+		return fmt.Errorf("%w: quality %v", errFrame, score)
 	}
 	errs := []error{
 		short("participant", p.GetId()), short("name", p.GetName()), short("kind", p.GetKind()), short("region", p.GetRegion()),

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -112,6 +113,7 @@ func TestFrameBounds(t *testing.T) {
 		"attributes": func(p *mesh.Participant) {
 			p.Attributes = map[string]string{"k": strings.Repeat("x", mesh.MaxAttributesBytes)}
 		},
+		"quality":          func(p *mesh.Participant) { p.Quality.Score = float32(math.NaN()) },
 		"state":            func(p *mesh.Participant) { p.State = 9 },
 		"sources":          func(p *mesh.Participant) { p.Sources = make([]mesh.Source, mesh.MaxSourcesPerMember+1) },
 		"source ID":        func(p *mesh.Participant) { p.Sources = []mesh.Source{{}} },
@@ -135,7 +137,7 @@ func FuzzFrame(f *testing.F) {
 	for range 4 {
 		var p mesh.Participant
 		fill(rng, reflect.ValueOf(&p).Elem())
-		p.Node = "a"
+		p.Node, p.Quality.Score = "a", 4
 		batch := []*pb.Participant{participantToWire(p)}
 		for _, frame := range []*pb.Frame{
 			{Version: 1, Room: "r", Epoch: 1, Body: &pb.Frame_Report{Report: &pb.Report{Snapshot: true, Participants: batch}}},
