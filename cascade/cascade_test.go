@@ -193,7 +193,7 @@ func TestSourceEndsAndComesBack(t *testing.T) {
 		fresh := newCamera("TR_1", false, 1)
 		fresh.seq[0] = 100
 		a.offer("TR_1", fresh.Source)
-		cam.Source.Close()
+		cam.Close()
 		time.Sleep(300 * time.Millisecond)
 		require.Empty(t, b.status(t, "a").Flows, "the puller is told")
 		time.Sleep(3 * time.Second)

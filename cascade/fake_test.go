@@ -51,12 +51,11 @@ type fakeNet struct {
 	pipes []net.Conn
 }
 
-func (h *hub) join(id mesh.NodeID) *fakeNet {
-	n := &fakeNet{hub: h, id: id}
+// join makes a node reachable, once its handlers are set.
+func (h *hub) join(n *fakeNet) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.nodes[id] = n
-	return n
+	h.nodes[n.id] = n
 }
 
 func (h *hub) node(id mesh.NodeID) (*fakeNet, error) {
@@ -75,9 +74,6 @@ func (n *fakeNet) remember(c *fakeConn)                        { n.mu.Lock(); n.
 
 func (n *fakeNet) rememberPipe(c net.Conn)          { n.mu.Lock(); n.pipes = append(n.pipes, c); n.mu.Unlock() }
 func resolveAny(mesh.NodeID) (netip.AddrPort, bool) { return netip.AddrPort{}, true }
-func localNone(mesh.NodeID, mesh.RoomName, mesh.SourceID) (*rtpstream.Source, bool) {
-	return nil, false
-}
 
 // breakLanes ends every media connection of the node, breakControl every control stream.
 func (n *fakeNet) breakLanes() {
@@ -228,10 +224,11 @@ func startStation(t *testing.T, h *hub, id mesh.NodeID, change ...func(*Config))
 	for _, f := range change {
 		f(&cfg)
 	}
-	s := &station{net: h.join(id), sources: make(map[mesh.SourceID]*rtpstream.Source)}
+	s := &station{net: &fakeNet{hub: h, id: id}, sources: make(map[mesh.SourceID]*rtpstream.Source)}
 	c, err := New(cfg, Deps{Net: s.net, Resolve: resolveAny, Local: s.local}, quiet(), nil)
 	require.NoError(t, err)
 	s.Cascade = c
+	h.join(s.net)
 	c.WatchLinks(func(node mesh.NodeID, up bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

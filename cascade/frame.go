@@ -75,7 +75,7 @@ func nextFrame(b []byte) (f frame, rest []byte, err error) {
 
 // appendFrameHead starts a frame whose body will have bodyBytes bytes. The last frame of a datagram may do without length.
 func appendFrameHead(b []byte, kind uint8, bodyBytes int, last bool) []byte {
-	head := byte(frameVersion<<6 | kind<<2)
+	head := frameVersion<<6 | kind<<2
 	if last {
 		return append(b, head)
 	}

@@ -154,7 +154,8 @@ func FuzzFrame(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if fr.kind == frameMedia || fr.kind == frameFragment {
+			switch fr.kind {
+			case frameMedia, frameFragment:
 				var h mediaHeader
 				rtp, err := parseMedia(fr, &h)
 				if err != nil {
@@ -170,7 +171,7 @@ func FuzzFrame(f *testing.F) {
 				require.NoError(t, err)
 				require.Equal(t, h, h2)
 				require.Equal(t, rtp, rtp2)
-			} else if fr.kind == frameProbe {
+			case frameProbe:
 				if p, err := parseProbe(fr.body); err == nil {
 					require.Equal(t, fr.body, appendProbe(nil, p)[frameHeadBytes:])
 				}

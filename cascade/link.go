@@ -21,8 +21,8 @@ const (
 	codeShutdown = 17
 )
 
-// controlQueue is how many control messages may wait; a peer that reads slower loses the link.
-const controlQueue = 4 * maxFlowIDs
+// controlQueue is how many control messages may wait beside two for each flow; a peer that reads slower loses the link.
+const controlQueue = 1024
 
 // link is one life of the link to a peer: one control stream and the lanes, from Hello to the end. Its goroutines
 // belong to run.
@@ -74,7 +74,7 @@ func newLink(p *peer, control net.Conn, session uint64, opener bool) *link {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	l := &link{
 		c: c, peer: p, session: session, opener: opener, dialer: c.self < p.id, born: c.now(),
-		control: control, out: rtpstream.NewQueue[*cascadepb.LinkMessage](controlQueue),
+		control: control, out: rtpstream.NewQueue[*cascadepb.LinkMessage](controlQueue + 2*c.cfg.MaxFlows),
 		ctx: ctx, cancel: cancel, lanes: c.cfg.Lanes,
 		tx:  newSender(c.cfg, &p.stats, c.metrics.queueDelay),
 		rx:  newReceiver(c.cfg, &c.pool, &p.stats),
@@ -129,6 +129,9 @@ func (l *link) post(m *cascadepb.LinkMessage) {
 		l.close(cascadepb.CloseReason_CLOSE_REASON_OVERFLOW)
 	}
 }
+
+// crowded reports whether so much waits that what can wait, should.
+func (l *link) crowded() bool { return l.out.Len() > controlQueue/2 }
 
 // run serves the link until it ends, and cleans up. It is called once, on a goroutine Run waits for.
 func (l *link) run() {

@@ -14,6 +14,10 @@ const linkProven = 5 * time.Second
 // banTime is how long a peer that sent garbage is not welcome.
 const banTime = 5 * time.Second
 
+// maxInbox bounds the answers that wait for a peer's goroutine; a peer that sends more answers than it was asked is not
+// listened to.
+const maxInbox = 2 * maxFlowIDs
+
 // peer is another node, over all lives of the link to it: who keeps it, what is pulled from it, what was counted. Its
 // goroutine opens links and moves every pull along; everything else only changes a field and signals it.
 type peer struct {
@@ -121,7 +125,8 @@ func (p *peer) step(now time.Duration) (due time.Duration, gone bool) {
 	if wanted {
 		return min(due, p.connect(now)), false
 	}
-	return due, p.retire(now)
+	again, gone := p.retire(now)
+	return min(due, again), gone
 }
 
 // collect reads what other goroutines have left, and fills p.steps. The link is nil until it is established.
@@ -206,22 +211,25 @@ func (p *peer) connect(now time.Duration) time.Duration {
 	return never
 }
 
-// retire takes a peer nobody needs off the list. What was counted of it goes with it after a while.
-func (p *peer) retire(now time.Duration) bool {
+// retire takes a peer nobody needs off the list, and what was counted of it. A ban outlasts it.
+func (p *peer) retire(now time.Duration) (again time.Duration, gone bool) {
 	c := p.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p.link != nil || p.opening || p.keeps > 0 || len(p.pulls) > 0 || now < p.banned {
-		return false
+	switch {
+	case p.link != nil || p.opening || p.keeps > 0 || len(p.pulls) > 0:
+		return never, false
+	case now < p.banned:
+		return p.banned, false
 	}
 	delete(c.peers, p.id)
-	return true
+	return never, true
 }
 
-// push leaves an event for the peer's goroutine. A peer that floods answers loses its link: see link.post.
+// push leaves an event for the peer's goroutine.
 func (p *peer) push(e peerEvent) {
 	p.c.mu.Lock()
-	if len(p.inbox) < 4*maxFlowIDs {
+	if len(p.inbox) < maxInbox {
 		p.inbox = append(p.inbox, e)
 	}
 	p.c.mu.Unlock()

@@ -138,6 +138,9 @@ func (pl *pull) step(now time.Duration, l *link, path []mesh.NodeID, hops uint32
 }
 
 func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, path []mesh.NodeID, hops uint32) bool {
+	if l.crowded() {
+		return false
+	}
 	id, ok := l.ids.take(now)
 	if !ok {
 		return false
@@ -200,6 +203,9 @@ func (pl *pull) demand(now time.Duration, want rtpstream.Demand, path []mesh.Nod
 
 // keyframes sends the requests that are due: one in flight for each encoding.
 func (pl *pull) keyframes(now time.Duration, want rtpstream.Demand) time.Duration {
+	if pl.link.crowded() {
+		return now + demandGap
+	}
 	due := never
 	for e := range uint8(rtpstream.MaxEncodings) {
 		if !pl.wantKey[e].Load() {

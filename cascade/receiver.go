@@ -10,7 +10,7 @@ import (
 )
 
 // receiveQueue is how many packets may wait between the lanes and the receive loop of a link.
-const receiveQueue = 4096
+const receiveQueue = 2048
 
 // inbound is one parsed media or fragment frame. It owns a reference to its packet.
 type inbound struct {

@@ -2,6 +2,7 @@ package cascade
 
 import (
 	"net"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,7 +236,7 @@ type liar struct {
 
 func newLiar(t *testing.T, h *hub, peer mesh.NodeID) *liar {
 	t.Helper()
-	n := h.join("liar")
+	n := &fakeNet{hub: h, id: "liar"}
 	n.media = func(c MediaConn) {
 		go func() {
 			for {
@@ -249,6 +250,7 @@ func newLiar(t *testing.T, h *hub, peer mesh.NodeID) *liar {
 		}()
 	}
 	n.control = func(mesh.NodeID, net.Conn) {}
+	h.join(n)
 	s, err := n.OpenControl(t.Context(), peer)
 	require.NoError(t, err)
 	l := &liar{control: s, answers: make(chan *cascadepb.LinkMessage, 10000)}
@@ -388,5 +390,29 @@ func TestGarbageOnALaneClosesTheLink(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		alive, _ = a.Alive("b")
 		require.True(t, alive, "another chance after a while")
+	})
+}
+
+func TestManyFlowsSurviveANewLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const flows = 1500
+		h := newHub(10 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		cam := newCamera("TR_1", true, 1) // one source under many names
+		for i := range flows {
+			id := mesh.SourceID("TR_" + strconv.Itoa(i))
+			a.offer(id, cam.Source)
+			src := cam.mesh()
+			src.ID = id
+			r := b.Remote(room, src, "a")
+			defer r.Close()
+			r.Media().Subscribe(new(screen)).SetDemand(all(0))
+		}
+		time.Sleep(5 * time.Second)
+		require.Equal(t, flows, cam.Subscribers())
+		b.net.breakControl()
+		time.Sleep(5 * time.Second)
+		require.Equal(t, flows, cam.Subscribers())
+		require.EqualValues(t, 2, b.status(t, "a").linksOpened, "no link was lost to the crowd")
 	})
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // queueSlots is how many packets of one class may wait, whatever their size.
-const queueSlots = 2048
+const queueSlots = 1024
 
 // item is one RTP packet, or one half of it, on its way out. It owns a reference to its packet.
 type item struct {
