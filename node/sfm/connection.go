@@ -131,18 +131,21 @@ func (e *Endpoint) primary() *connection {
 }
 
 func (e *Endpoint) connectionChanged(c *connection) {
+	if c != e.pub && c != e.sub {
+		return // was replaced
+	}
 	state := c.pc.ConnectionState()
 	if state == webrtc.PeerConnectionStateConnected && c == e.sub {
 		e.activateSenders()
 	}
 	switch {
-	case state == webrtc.PeerConnectionStateFailed:
+	case state == webrtc.PeerConnectionStateFailed, state == webrtc.PeerConnectionStateClosed: // closed by the client
 		e.setState(Failed)
 	case c != e.primary():
 	case state == webrtc.PeerConnectionStateConnected:
 		e.noteTransport(c)
 		e.setState(Connected)
-	case state == webrtc.PeerConnectionStateDisconnected, state == webrtc.PeerConnectionStateClosed:
+	case state == webrtc.PeerConnectionStateDisconnected:
 		e.setState(Disconnected)
 	}
 }

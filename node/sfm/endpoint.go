@@ -99,6 +99,11 @@ func (e *Endpoint) Unsubscribe(id mesh.SourceID) { e.do(func() { e.unsubscribe(i
 // SetWanted says what the client wants of a source it is subscribed to.
 func (e *Endpoint) SetWanted(id mesh.SourceID, w Wanted) { e.do(func() { e.setWanted(id, w) }) }
 
+// SetPermission changes what the client may do from now on. What it may not do any more is for the caller to end.
+func (e *Endpoint) SetPermission(publish, subscribe bool) {
+	e.do(func() { e.setPermission(publish, subscribe) })
+}
+
 // RestartICE makes new ICE credentials for the subscriber connection. Clients restart the others themselves.
 func (e *Endpoint) RestartICE() { e.do(e.restartICE) }
 
@@ -120,7 +125,7 @@ func (e *Endpoint) SendData(reliable bool, payload []byte) error {
 	return err
 }
 
-// Stats returns what the endpoint did so far. It waits for the endpoint's goroutine.
+// Stats returns what the endpoint did so far. It waits for the endpoint's goroutine, so a Handler must not call it.
 func (e *Endpoint) Stats() EndpointStats {
 	got := make(chan EndpointStats, 1)
 	e.do(func() { got <- e.collectStats() })

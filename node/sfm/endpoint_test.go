@@ -2,6 +2,7 @@ package sfm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,8 +58,7 @@ func TestPublishAndSubscribe(t *testing.T) {
 		require.EqualValues(t, 0, first[len(first)-2]&1, "a stream starts with a keyframe")
 		require.EqualValues(t, 'f', first[len(first)-1], "and at the highest encoding")
 		mids := map[string]bool{}
-		list := append(bob.offers, bob.answers...)
-		for _, d := range list {
+		for _, d := range slices.Concat(bob.offers, bob.answers) {
 			for _, track := range d.MidToTrack {
 				mids[track] = true
 			}
@@ -165,14 +165,14 @@ func TestDataChannels(t *testing.T) {
 			defer c.mu.Unlock()
 			return strings.Contains(strings.Join(c.data, " "), "_lossy:lossy")
 		}, patience, 5*time.Millisecond)
+		for label, dc := range c.up {
+			require.NoError(t, dc.SendText("up"))
+			c.eventually("up", func() bool { return slices.Contains(c.data, label+":up") })
+		}
 		up, err := c.pub.CreateDataChannel("other", nil)
 		require.NoError(t, err)
 		up.OnOpen(func() { c.fail(up.SendText("odd")) })
 		c.eventually("any label", func() bool { return strings.Contains(strings.Join(c.data, " "), "other:odd") })
-		c.mu.Lock()
-		c.data = nil
-		c.mu.Unlock()
-		// With two connections the latest channel of the label is the one of the subscriber connection: use the own one.
 		require.Eventually(t, func() bool { return c.ep.Stats().State == Connected }, patience, time.Millisecond)
 		c.noFailures()
 		c.ep.Close()
@@ -227,6 +227,53 @@ func TestSectionsAreUsedAgain(t *testing.T) {
 		alice.negotiate()
 		alice.eventually("unpublished", func() bool { return len(alice.gone) == 1 && alice.gone[0] == b.ID })
 		alice.noFailures()
+	})
+}
+
+// A client whose network blocks UDP comes by TCP (RFC 6544).
+func TestTCP(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		tcp := []webrtc.NetworkType{webrtc.NetworkTypeTCP4}
+		alice := newClientOver(t, s, "PA_alice", single, tcp, nil)
+		bob := newClientOver(t, s, "PA_bob", single, tcp, nil)
+		bob.negotiate()
+		v := cam("V")
+		alice.ep.Expect(v)
+		alice.publish(v, "q", "h")
+		bob.ep.Subscribe(alice.source(v))
+		bob.eventually("media", func() bool { return bob.count("TR_V") > 20 })
+		bob.contiguous("TR_V")
+		bob.noFailures()
+	})
+}
+
+func TestClientCloses(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		c := newClient(t, newSFM(t, nil), "PA_x", single, nil)
+		c.negotiate()
+		c.connected()
+		require.NoError(t, c.sub.Close())
+		c.eventually("failed", func() bool { return c.states[len(c.states)-1] == Failed })
+	})
+}
+
+func TestPermissionsChange(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		alice := newClient(t, s, "PA_alice", single, func(c *EndpointConfig) { c.CanPublish = false })
+		bob := newClient(t, s, "PA_bob", single, func(c *EndpointConfig) { c.CanSubscribe = false })
+		bob.negotiate()
+		v := cam("V")
+		alice.ep.Expect(v)
+		require.Empty(t, alice.ep.Stats().Published)
+		alice.ep.SetPermission(true, true)
+		bob.ep.SetPermission(true, true)
+		alice.ep.Expect(v)
+		alice.publish(v)
+		bob.ep.Subscribe(alice.source(v))
+		bob.eventually("media", func() bool { return bob.count("TR_V") > 5 })
+		bob.noFailures()
 	})
 }
 

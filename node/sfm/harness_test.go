@@ -51,13 +51,15 @@ type received struct {
 
 // client is a stock client made of Pion, and the Handler that stands for the signalling between the two.
 type client struct {
-	t      *testing.T
-	ep     *Endpoint
-	single bool
-	pub    *webrtc.PeerConnection // everything, when single
-	sub    *webrtc.PeerConnection
-	work   chan func()
-	stop   chan struct{}
+	t        *testing.T
+	ep       *Endpoint
+	single   bool
+	networks []webrtc.NetworkType
+	up       map[string]*webrtc.DataChannel // of the publisher connection
+	pub      *webrtc.PeerConnection         // everything, when single
+	sub      *webrtc.PeerConnection
+	work     chan func()
+	stop     chan struct{}
 
 	holdAnswers, mute bool // owned by the work goroutine: answers are not given; nothing is answered
 
@@ -84,8 +86,15 @@ var _ Handler = (*client)(nil)
 
 func newClient(t *testing.T, s *SFM, id string, single bool, change func(*EndpointConfig)) *client {
 	t.Helper()
+	return newClientOver(t, s, id, single, []webrtc.NetworkType{webrtc.NetworkTypeUDP4}, change)
+}
+
+func newClientOver(
+	t *testing.T, s *SFM, id string, single bool, networks []webrtc.NetworkType, change func(*EndpointConfig),
+) *client {
+	t.Helper()
 	c := &client{
-		t: t, single: single, work: make(chan func(), 1024), stop: make(chan struct{}),
+		t: t, single: single, networks: networks, up: map[string]*webrtc.DataChannel{}, work: make(chan func(), 1024), stop: make(chan struct{}),
 		pending: map[*webrtc.PeerConnection][]webrtc.ICECandidateInit{}, got: map[string][]received{},
 		tracks: map[string]*webrtc.TrackRemote{}, published: map[mesh.SourceID]Subscribe{},
 		demand: map[mesh.SourceID]rtpstream.Demand{}, channels: map[string]*webrtc.DataChannel{},
@@ -99,6 +108,7 @@ func newClient(t *testing.T, s *SFM, id string, single bool, change func(*Endpoi
 		dc, err := c.pub.CreateDataChannel(label, nil)
 		require.NoError(t, err)
 		c.channel(dc)
+		c.up[label] = dc
 	}
 	cfg := EndpointConfig{ID: mesh.ParticipantID(id), SinglePC: single, CanPublish: true, CanSubscribe: true}
 	if change != nil {
@@ -132,7 +142,7 @@ func newClient(t *testing.T, s *SFM, id string, single bool, change func(*Endpoi
 func (c *client) newPC(target Target) *webrtc.PeerConnection {
 	var se webrtc.SettingEngine
 	se.SetIncludeLoopbackCandidate(true)
-	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	se.SetNetworkTypes(c.networks)
 	m := &webrtc.MediaEngine{}
 	require.NoError(c.t, m.RegisterDefaultCodecs())
 	require.NoError(c.t, webrtc.ConfigureSimulcastExtensionHeaders(m))

@@ -20,7 +20,6 @@ type producer struct {
 	c       *client
 	src     mesh.Source
 	sender  *webrtc.RTPSender
-	mid     string
 	stop    chan struct{}
 	once    sync.Once
 	plis    atomic.Int32

@@ -12,7 +12,17 @@ import (
 // startNegotiation is the first thing the loop does.
 func (e *Endpoint) startNegotiation() {
 	e.h.StateChanged(Connecting)
-	if e.cfg.SinglePC || !e.cfg.CanSubscribe {
+	e.openSubscriber()
+}
+
+func (e *Endpoint) setPermission(publish, subscribe bool) {
+	e.cfg.CanPublish, e.cfg.CanSubscribe = publish, subscribe
+	e.openSubscriber()
+}
+
+// openSubscriber makes the connection we offer on, when there is to be one.
+func (e *Endpoint) openSubscriber() {
+	if e.cfg.SinglePC || !e.cfg.CanSubscribe || e.sub != nil {
 		return
 	}
 	c, err := e.connect(Subscriber, e.sfm.apis.subscriber)

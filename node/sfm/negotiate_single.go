@@ -55,7 +55,7 @@ func (e *Endpoint) sectionsAnswered(sections []section) {
 	}
 	waiting := e.waiting()
 	// A client that offers without what it was asked for is not asked again before something changes.
-	st.dirty = waiting > 0 && !(st.asked && waiting >= st.waiting)
+	st.dirty = waiting > 0 && (!st.asked || waiting < st.waiting)
 	st.asked = false
 }
 

@@ -90,7 +90,8 @@ func TestParseRemoteKeepsOneSSRC(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []section{{mid: "0", media: "video", direction: "sendonly", track: "t"}}, sections)
 	require.True(t, strings.HasSuffix(text, "a=sendonly\r\na=ssrc-group:FID 1 11\r\na=ssrc:1 cname:a\r\na=ssrc:11 cname:a\r\n"), text)
-	_, text, err = parseRemote(in[:strings.Index(in, "a=ssrc-group:SIM")])
+	bare, _, _ := strings.Cut(in, "a=ssrc-group:SIM")
+	_, text, err = parseRemote(bare)
 	require.NoError(t, err)
 	require.NotContains(t, text, "ssrc")
 }

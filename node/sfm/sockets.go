@@ -1,6 +1,7 @@
 package sfm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -62,7 +63,7 @@ func bind(cfg Config, factory logging.LoggerFactory) (*sockets, error) {
 	if len(cfg.Listen) == 1 {
 		host = cfg.Listen[0].String()
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(cfg.TCPPort)))
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(cfg.TCPPort)))
 	if err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("sfm: listen for media on TCP port %d: %w", cfg.TCPPort, err)
