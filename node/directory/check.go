@@ -97,7 +97,7 @@ func checkParticipant(p *pb.Participant) error {
 	if p.GetState() > uint32(mesh.StateDisconnected) {
 		return fmt.Errorf("%w: participant state %d", errFrame, p.GetState())
 	}
-	if score := p.GetQuality().GetScore(); !(score >= 0 && score <= maxScore) { //nolint:staticcheck // NaN is neither
+	if score := p.GetQuality().GetScore(); !(score >= 0 && score <= maxScore) { // NaN is neither
 		return fmt.Errorf("%w: quality %v", errFrame, score)
 	}
 	errs := []error{

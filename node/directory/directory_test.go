@@ -3,6 +3,8 @@ package directory
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -273,5 +275,65 @@ func TestQuickRejoinIsCheap(t *testing.T) {
 		r := a.find(call)
 		r.post(c.t.Context(), func() { edges <- len(r.edges) })
 		require.Zero(t, <-edges)
+	})
+}
+
+// A snapshot larger than one frame arrives in parts, and what it does not name is gone only after the last.
+func TestLargeSnapshotComesInParts(t *testing.T) {
+	withCluster(t, abc, func(c *cluster) {
+		a, b := c.nodes["a"], c.nodes["b"]
+		ha, _ := a.Open(call, mesh.Room{})
+		var ids []mesh.ParticipantID
+		for i := range 40 {
+			p := a.participant(fmt.Sprintf("big%d", i), 1)
+			p.Metadata = strings.Repeat("x", 200<<10)
+			ha.Put(p)
+			ids = append(ids, p.ID)
+		}
+		c.pass(time.Second)
+		b.join("bob")
+		c.pass(time.Second)
+		b.sees(ids...)
+		c.mu.Lock()
+		c.cut[pair("a", "b")] = true
+		c.mu.Unlock()
+		c.sever()
+		ha.Remove(ids[7], 1)
+		c.mu.Lock()
+		clear(c.cut)
+		c.mu.Unlock()
+		c.pass(2 * time.Second)
+		b.sees(slices.Delete(slices.Clone(ids), 7, 8)...)
+		require.Equal(t, 1, b.gone)
+		a.sees("bob")
+	})
+}
+
+// A peer that does not read loses its queue, not our memory; once it reads again it is brought up to date.
+func TestLaneIsBounded(t *testing.T) {
+	withCluster(t, []mesh.NodeID{"a", "b"}, func(c *cluster) {
+		a, b := c.nodes["a"], c.nodes["b"]
+		ha := a.join("alice")
+		c.pass(time.Second)
+		b.join("bob")
+		c.pass(time.Second)
+		c.mu.Lock()
+		c.cut[pair("a", "b")] = true
+		c.mu.Unlock()
+		c.sever()
+		for range 100 {
+			ha.Data(mesh.DataMessage{Sender: "alice", Reliable: true, Payload: make([]byte, 1<<20)})
+		}
+		l := a.lane("b", Service)
+		l.mu.Lock()
+		require.LessOrEqual(t, l.bytes, DefaultConfig().QueueBytes)
+		l.mu.Unlock()
+		ha.Put(a.participant("ann", 1))
+		c.mu.Lock()
+		clear(c.cut)
+		c.mu.Unlock()
+		c.pass(5 * time.Second)
+		b.sees("alice", "ann")
+		require.Zero(t, b.gone)
 	})
 }
