@@ -15,6 +15,9 @@ const flags = [
 /** A freeze longer than this, in seconds, fails a test. */
 export const maxFreeze = 0.5
 
+/** Seconds between two looks after which a run is no evidence of anything. */
+const maxUnobserved = 4
+
 export const sleep = (ms) => new Promise((r) => setTimeout(r, ms))
 
 /** Calls probe every interval until it gives something truthy, and returns that. */
@@ -65,6 +68,7 @@ export class Person {
     const query = new URLSearchParams({ autojoin: '1', video: '360', room, name, region, ...(pc ? { pc } : {}), ...more })
     await page.goto(`${node.http}/?${query}`)
     await person.connected()
+    await person.watchStalls()
     return person
   }
 
@@ -76,6 +80,28 @@ export class Person {
 
   stats() {
     return this.page.evaluate(() => window.__meridian?.stats())
+  }
+
+  /** Measures how late a timer of the page is at worst: a machine without a free core starves the browser itself. */
+  watchStalls() {
+    return this.page.evaluate(() => {
+      let last = performance.now()
+      window.stall = 0
+      setInterval(() => {
+        const now = performance.now()
+        window.stall = Math.max(window.stall, now - last - 50)
+        last = now
+      }, 50)
+    })
+  }
+
+  /** The worst lateness since the last call, in milliseconds. */
+  stall() {
+    return this.page.evaluate(() => {
+      const worst = window.stall ?? 0
+      window.stall = 0
+      return worst
+    })
   }
 
   connected(timeout = 20_000) {
@@ -141,8 +167,9 @@ export function allMeet(people, options) {
 }
 
 /**
- * Watches who receives whom for some seconds and fails on a freeze over maxFreeze, a second without
- * a frame, or three seconds without sound. Returns one row per direction.
+ * Watches who receives whom for some seconds and fails on a freeze over maxFreeze, by the decoder's
+ * count, by what was on screen and by the number of frames, on three seconds without sound, and when it
+ * could not look. Returns one row per direction.
  */
 export async function watch(people, seconds, others = (p) => people.filter((o) => o !== p)) {
   const rows = new Map()
@@ -151,7 +178,7 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
   for (let second = 0; Date.now() < end || second === 0; second++) {
     await Promise.all(
       people.map(async (p) => {
-        const stats = await p.stats()
+        const [stats, stall] = await Promise.all([p.stats(), p.stall()])
         for (const o of others(p)) {
           const key = `${p.name} ← ${o.name}`
           const now = stats?.remotes.find((r) => r.name === o.name)
@@ -161,7 +188,7 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
             continue
           }
           if (!row) {
-            rows.set(key, { first: now, last: now, at: stats.at, longest: 0, gap: 0, quiet: 0, at0: stats.at })
+            rows.set(key, { first: now, last: now, at: stats.at, longest: 0, gap: 0, quiet: 0, stall: 0, frozeAt: [], at0: stats.at })
             continue
           }
           const freezes = now.video.freezeCount - row.last.video.freezeCount
@@ -169,8 +196,16 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
           // One freeze in the interval is measured exactly. Of several only the sum is known: the longest
           // is between their mean and what the screen saw, and no longer than the sum.
           if (freezes > 0) row.longest = Math.max(row.longest, frozen / freezes, freezes > 1 ? Math.min(frozen, now.video.maxGapMs / 1000) : 0)
+          if (freezes > 0) row.frozeAt.push(second)
+          row.stall = Math.max(row.stall, stall)
           row.gap = Math.max(row.gap, now.video.maxGapMs)
-          if (now.video.framesDecoded <= row.last.video.framesDecoded) problems.push(`${key}: no frame between ${second - 1} and ${second} s`)
+          // The freeze counter forgets a stream that was silent for some seconds, and counts nothing while
+          // the browser itself stands still. Arithmetic does not: without a gap over maxFreeze there are
+          // at least this many frames in an interval.
+          const seconds = (stats.at - row.at) / 1000
+          const frames = now.video.framesDecoded - row.last.video.framesDecoded
+          if (frames < Math.floor(seconds / maxFreeze) - 1 || frames < 1) problems.push(`${key}: ${frames} frames in ${round(seconds, 1)} s at second ${second}`)
+          if (seconds > maxUnobserved) problems.push(`${key}: not observed for ${round(seconds, 1)} s at second ${second}: the machine is overloaded, this run shows nothing`)
           row.quiet = now.audio.totalAudioEnergy > row.last.audio.totalAudioEnergy ? 0 : row.quiet + 1
           if (row.quiet === 3) problems.push(`${key}: no sound for 3 s`)
           Object.assign(row, { last: now, at: stats.at })
@@ -186,11 +221,17 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
     freezes: r.last.video.freezeCount - r.first.video.freezeCount,
     'longest freeze ms': Math.round(r.longest * 1000),
     'longest gap on screen ms': Math.round(r.gap),
-    'energy': round(r.last.audio.totalAudioEnergy - r.first.audio.totalAudioEnergy, 4),
+    'froze at s': r.frozeAt.join(' '),
+    'page stalled ms': Math.round(r.stall),
+    energy: round(r.last.audio.totalAudioEnergy - r.first.audio.totalAudioEnergy, 4),
+    lost: r.last.video.packetsLost - r.first.video.packetsLost,
     nack: r.last.video.nackCount - r.first.video.nackCount,
     pli: r.last.video.pliCount - r.first.video.pliCount,
   }))
-  for (const r of report) if (r['longest freeze ms'] > maxFreeze * 1000) problems.push(`${r.who}: froze for ${r['longest freeze ms']} ms`)
+  for (const r of report) {
+    const longest = Math.max(r['longest freeze ms'], r['longest gap on screen ms'])
+    if (longest > maxFreeze * 1000) problems.push(`${r.who}: froze for ${longest} ms (the page itself stalled for up to ${r['page stalled ms']} ms)`)
+  }
   console.table(report)
   assert.deepEqual(problems, [], 'media did not flow without interruption')
   return report

@@ -67,7 +67,8 @@ declare global {
 }
 
 interface Gap {
-  last?: number
+  /** The last frame we were told of: when the compositor got it, and its number. */
+  last?: { at: number; frame: number }
   longest: number
 }
 
@@ -94,14 +95,17 @@ export class Inspector {
     if (!('requestVideoFrameCallback' in video)) return () => {}
     const gap: Gap = { longest: 0 }
     this.gaps.set(identity, gap)
-    let handle = video.requestVideoFrameCallback(function frame(this: void, now) {
-      seen(now)
+    let handle = video.requestVideoFrameCallback(function frame(this: void, now, meta) {
+      seen(now, meta)
       handle = video.requestVideoFrameCallback(frame)
     })
-    const seen = (now: number) => {
+    const seen = (now: number, meta: VideoFrameCallbackMetadata) => {
       this.marks.firstRemoteFrame[identity] ??= now
-      if (gap.last !== undefined) gap.longest = Math.max(gap.longest, now - gap.last)
-      gap.last = now
+      // A busy page is told of frames late or not at all: the compositor's clock and count are what
+      // was on screen. Frames we were not told of share the time evenly.
+      const next = { at: meta.presentationTime, frame: meta.presentedFrames }
+      if (gap.last && next.frame > gap.last.frame) gap.longest = Math.max(gap.longest, (next.at - gap.last.at) / (next.frame - gap.last.frame))
+      gap.last = next
     }
     return () => {
       video.cancelVideoFrameCallback(handle)
