@@ -33,6 +33,7 @@ type Cascade struct {
 	cfg      Config
 	deps     Deps
 	self     mesh.NodeID
+	selfPath []mesh.NodeID // self alone; never changed
 	log      *slog.Logger
 	metrics  *metrics
 	pool     rtpstream.Pool
@@ -70,7 +71,7 @@ func New(cfg Config, deps Deps, log *slog.Logger, reg prometheus.Registerer) (*C
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cascade{
-		cfg: cfg, deps: deps, self: deps.Net.NodeID(), log: log,
+		cfg: cfg, deps: deps, self: deps.Net.NodeID(), selfPath: []mesh.NodeID{deps.Net.NodeID()}, log: log,
 		start: time.Now(), instance: randomID(),
 		ctx: ctx, cancel: cancel,
 		peers: make(map[mesh.NodeID]*peer), byMedia: make(map[*rtpstream.Source]*pull),

@@ -24,6 +24,7 @@ import (
 type hub struct {
 	delay time.Duration
 	max   int
+	rate  int // bytes per second of one lane; 0 is no limit
 
 	mu    sync.Mutex
 	nodes map[mesh.NodeID]*fakeNet
@@ -151,6 +152,9 @@ func (c *fakeConn) SendDatagram(b []byte) error {
 	}
 	if len(b) > c.hub.max {
 		return meshnet.ErrDatagramTooLarge
+	}
+	if c.hub.rate > 0 {
+		time.Sleep(time.Duration(len(b)) * time.Second / time.Duration(c.hub.rate))
 	}
 	c.hub.mu.Lock()
 	dropped := c.hub.drop != nil && c.hub.drop(c.self, c.peer, c, b)

@@ -8,7 +8,7 @@ import (
 // Limits of a lane.
 const (
 	maxLanes         = 16
-	laneQueue        = 8                     // packets that wait on a lane: the rest waits where it can still be reordered
+	laneQueue        = 8                     // packets of a kind that wait on a lane: the rest waits where it can be reordered
 	laneControl      = 32                    // NACKs, probes and answers that wait on a lane
 	laneControlBytes = 256                   // of one of them
 	laneStalled      = 20 * time.Millisecond // a SendDatagram that blocks this long
@@ -29,7 +29,8 @@ type lane struct {
 	wake  chan struct{} // capacity 1: something is queued
 	done  chan struct{} // closed when both loops have ended
 
-	queue   ring[item]         // guarded by sender.mu
+	urgent  ring[item]         // audio, which overtakes the rest; guarded by sender.mu
+	queue   ring[item]         // the rest; guarded by sender.mu
 	control ring[controlFrame] // guarded by sender.mu
 	max     int                // largest datagram, bytes; guarded by sender.mu
 
@@ -44,7 +45,8 @@ func newLane(index int, conn MediaConn, now time.Duration) *lane {
 		conn:    conn,
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
-		queue:   newRing[item](laneQueue + 1), // the second half of a packet may follow a full queue
+		urgent:  newRing[item](laneQueue + 1), // the second half of a packet may follow a full queue
+		queue:   newRing[item](laneQueue + 1),
 		control: newRing[controlFrame](laneControl),
 		max:     datagramBytes(conn),
 	}
@@ -64,6 +66,38 @@ func (l *lane) signal() {
 	case l.wake <- struct{}{}:
 	default:
 	}
+}
+
+// ring is where items of a class wait.
+func (l *lane) ring(urgent bool) *ring[item] {
+	if urgent {
+		return &l.urgent
+	}
+	return &l.queue
+}
+
+// next is the ring to take from, nil when nothing waits.
+func (l *lane) next() *ring[item] {
+	switch {
+	case l.urgent.n > 0:
+		return &l.urgent
+	case l.queue.n > 0:
+		return &l.queue
+	default:
+		return nil
+	}
+}
+
+func (l *lane) waiting() int { return l.urgent.n + l.queue.n }
+
+// clear drops what waits, and returns how much that was.
+func (l *lane) clear() (n int) {
+	for q := l.next(); q != nil; q = l.next() {
+		it := q.pop()
+		it.pkt.Release()
+		n++
+	}
+	return n
 }
 
 // stalled reports whether the send loop has been stuck for a while.

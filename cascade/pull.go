@@ -290,7 +290,10 @@ func (pl *pull) retry(now time.Duration) {
 // reachLocked returns the nodes the media reaches through this node, this one first, and over how many links at most.
 // Cascade.mu is held.
 func (pl *pull) reachLocked() (path []mesh.NodeID, hops uint32) {
-	path = append(make([]mesh.NodeID, 0, 4), pl.peer.c.self)
+	if len(pl.down) == 0 {
+		return pl.peer.c.selfPath, 1
+	}
+	path = slices.Clone(pl.peer.c.selfPath)
 	for f := range pl.down {
 		hops = max(hops, f.hops)
 		for _, id := range f.path {

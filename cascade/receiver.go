@@ -172,32 +172,25 @@ func (r *receiver) second(now time.Duration) {
 	r.assemble.expire(now, time.Second)
 }
 
-// flow returns the pull at a flow ID, or nil.
-func (r *receiver) flow(id uint32) *pull {
-	if table := r.flows.Load(); table != nil && uint64(id) < uint64(len(*table)) {
-		return (*table)[id]
+// table is the pulls by flow ID. It is not to be changed.
+func (r *receiver) table() []*pull {
+	if t := r.flows.Load(); t != nil {
+		return *t
 	}
 	return nil
 }
 
-// find returns the flow ID of a pull.
-func (r *receiver) find(p *pull) (id uint32, ok bool) {
-	if table := r.flows.Load(); table != nil {
-		for id, q := range *table {
-			if p == q {
-				return uint32(id), true
-			}
-		}
+// flow returns the pull at a flow ID, or nil.
+func (r *receiver) flow(id uint32) *pull {
+	if t := r.table(); uint64(id) < uint64(len(t)) {
+		return t[id]
 	}
-	return 0, false
+	return nil
 }
 
 // setFlow puts a pull at a flow ID, or with nil takes it away. Called by the peer's goroutine only.
 func (r *receiver) setFlow(id uint32, p *pull) {
-	var old []*pull
-	if t := r.flows.Load(); t != nil {
-		old = *t
-	}
+	old := r.table()
 	fresh := make([]*pull, max(len(old), int(id)+1))
 	copy(fresh, old)
 	fresh[id] = p

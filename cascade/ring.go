@@ -10,8 +10,11 @@ func newRing[T any](capacity int) ring[T] { return ring[T]{slots: make([]T, capa
 
 func (r *ring[T]) full() bool { return r.n == len(r.slots) }
 
-// push appends v. The caller has asked full before.
+// push appends v. The caller has seen to it that there is room.
 func (r *ring[T]) push(v T) {
+	if r.full() {
+		panic("cascade: push to a full ring")
+	}
 	r.slots[(r.head+r.n)%len(r.slots)] = v
 	r.n++
 }

@@ -22,6 +22,9 @@ type item struct {
 	deadline       time.Duration
 }
 
+// urgent reports whether the item may overtake what waits on a lane.
+func (it *item) urgent() bool { return it.class == classAudio && !it.retransmission }
+
 // rtp is what of the packet travels in this item.
 func (it *item) rtp() []byte {
 	raw := it.pkt.Raw()
@@ -93,11 +96,11 @@ func (s *scheduler) push(it item) {
 	s.queues[q].push(it)
 }
 
-// pop takes the next packet to send, dropping on the way what is too late or of no use.
-func (s *scheduler) pop(now time.Duration) (it item, ok bool) {
-	for c := range s.queues {
+// pop takes the next packet to send of the classes from … to, dropping on the way what is too late or of no use.
+func (s *scheduler) pop(now time.Duration, from, to class) (it item, ok bool) {
+	for c := from; c <= to; c++ {
 		for s.queues[c].n > 0 {
-			it = s.take(class(c))
+			it = s.take(c)
 			switch {
 			case it.flow.closed:
 				s.drop(it, dropFlowClosed)
@@ -131,14 +134,17 @@ func (s *scheduler) clear() {
 	}
 }
 
-func (s *scheduler) empty() bool {
-	for c := range s.queues {
+// waiting reports whether anything of the classes from … to waits.
+func (s *scheduler) waiting(from, to class) bool {
+	for c := from; c <= to; c++ {
 		if s.queues[c].n > 0 {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
+
+func (s *scheduler) empty() bool { return !s.waiting(0, numClasses-1) }
 
 func (s *scheduler) take(c class) item {
 	it := s.queues[c].pop()

@@ -40,7 +40,7 @@ func (b *bench) put(f *sendFlow, c class, ts uint32, now time.Duration, change .
 
 func (b *bench) drain(now time.Duration) (seqs []uint16) {
 	for {
-		it, ok := b.pop(now)
+		it, ok := b.pop(now, 0, numClasses-1)
 		if !ok {
 			return seqs
 		}

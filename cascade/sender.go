@@ -106,38 +106,43 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 	s.sched.push(it)
 }
 
-// pump moves packets from the scheduler to lanes with room. The mutex is held.
+// pump moves packets from the scheduler to lanes with room, audio even past a full queue. The mutex is held.
 func (s *sender) pump(now time.Duration) {
-	for !s.sched.empty() && s.room(now) {
-		it, ok := s.sched.pop(now)
+	s.pumpRing(now, true, classAudio, classAudio)
+	s.pumpRing(now, false, classAudio+1, numClasses-1)
+}
+
+func (s *sender) pumpRing(now time.Duration, urgent bool, from, to class) {
+	for s.sched.waiting(from, to) && s.room(now, urgent) {
+		it, ok := s.sched.pop(now, from, to)
 		if !ok {
 			return
 		}
-		s.transmit(it, s.pick(now, it.avoid), now)
+		s.transmit(it, s.pick(now, it.avoid, urgent), now)
 	}
 }
 
-func (s *sender) room(now time.Duration) bool {
+func (s *sender) room(now time.Duration, urgent bool) bool {
 	for _, l := range s.lanes {
-		if l.queue.n < laneQueue && !l.stalled(now) {
+		if l.ring(urgent).n < laneQueue && !l.stalled(now) {
 			return true
 		}
 	}
 	return false
 }
 
-// pick returns the lane with the shortest queue that is neither stalled nor silent, the nearest one of these; another
-// than avoid when there is one. The caller knows that there is room somewhere.
-func (s *sender) pick(now time.Duration, avoid *lane) *lane {
+// pick returns the lane with the least waiting that is neither stalled nor silent, the nearest one of these; another
+// than avoid when there is one. It is nil when there is no room anywhere.
+func (s *sender) pick(now time.Duration, avoid *lane, urgent bool) *lane {
 	var best *lane
 	bestCost := 0
 	s.turn++
 	for i := range s.lanes {
 		l := s.lanes[(i+s.turn)%len(s.lanes)]
-		if l.queue.n >= laneQueue || l.stalled(now) {
+		if l.ring(urgent).n >= laneQueue || l.stalled(now) {
 			continue
 		}
-		cost := l.queue.n
+		cost := l.waiting()
 		if now-time.Duration(l.heard.Load()) > s.suspectAfter {
 			cost += 1000
 		}
@@ -155,7 +160,7 @@ func (s *sender) pick(now time.Duration, avoid *lane) *lane {
 func (s *sender) transmit(it item, l *lane, now time.Duration) {
 	if it.retransmission {
 		s.stats.retransmissions.Add(1)
-		l.queue.push(it)
+		l.ring(it.urgent()).push(it)
 		l.signal()
 		return
 	}
@@ -179,7 +184,7 @@ func (s *sender) send(it item, l *lane, now time.Duration) {
 	it.seq = s.next
 	s.next++
 	s.cache.put(it, l, now)
-	l.queue.push(it)
+	l.ring(it.urgent()).push(it)
 	l.signal()
 }
 
@@ -193,14 +198,13 @@ func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
 		b = append(b, c.b[:c.n]...)
 		l.control.pop()
 	}
-	for l.queue.n > 0 {
-		it := l.queue.peek()
-		if len(b) > 0 && len(b)+mediaHeaderBytes+len(it.rtp()) > l.max {
+	for q := l.next(); q != nil; q = l.next() {
+		if len(b) > 0 && len(b)+mediaHeaderBytes+len(q.peek().rtp()) > l.max {
 			break
 		}
-		taken := l.queue.pop()
-		last := l.queue.n == 0 ||
-			len(b)+2*mediaHeaderBytes+len(taken.rtp())+len(l.queue.peek().rtp()) > l.max
+		taken := q.pop()
+		q = l.next()
+		last := q == nil || len(b)+2*mediaHeaderBytes+len(taken.rtp())+len(q.peek().rtp()) > l.max
 		if len(b) > 0 {
 			s.stats.coalesced.Add(1)
 		}
@@ -231,7 +235,7 @@ func (s *sender) control(l *lane, frame []byte, now time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l == nil {
-		if l = s.pick(now, nil); l == nil && len(s.lanes) > 0 {
+		if l = s.pick(now, nil, true); l == nil && len(s.lanes) > 0 {
 			l = s.lanes[0]
 		}
 	}
@@ -266,11 +270,7 @@ func (s *sender) detach(l *lane) {
 		return
 	}
 	s.lanes = slices.Delete(s.lanes, i, i+1)
-	for l.queue.n > 0 {
-		it := l.queue.pop()
-		s.stats.drop(dropLaneDown)
-		it.pkt.Release()
-	}
+	s.stats.drops[dropLaneDown].Add(uint64(l.clear()))
 	s.limit()
 }
 
@@ -302,10 +302,15 @@ func (s *sender) tick(now time.Duration) {
 	}
 	s.sched.expire(now, why)
 	for _, l := range s.lanes {
-		for l.queue.n > 0 && l.stalled(now) && s.room(now) {
-			other := s.pick(now, l)
-			other.queue.push(l.queue.pop())
-			other.signal()
+		if !l.stalled(now) {
+			continue
+		}
+		for _, urgent := range [...]bool{true, false} {
+			for q := l.ring(urgent); q.n > 0 && s.room(now, urgent); {
+				other := s.pick(now, l, urgent)
+				other.ring(urgent).push(q.pop())
+				other.signal()
+			}
 		}
 	}
 	s.cache.age(now)
@@ -317,7 +322,7 @@ func (s *sender) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.lanes {
-		if l.queue.n > 0 {
+		if l.waiting() > 0 {
 			return true
 		}
 	}
@@ -353,10 +358,7 @@ func (s *sender) close() {
 	s.sched.clear()
 	s.cache.clear()
 	for _, l := range s.lanes {
-		for l.queue.n > 0 {
-			it := l.queue.pop()
-			it.pkt.Release()
-		}
+		l.clear()
 	}
 	s.lanes = nil
 }

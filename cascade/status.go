@@ -52,14 +52,8 @@ func (c *Cascade) Links() []LinkStatus {
 	c.mu.Lock()
 	peers := make([]*peer, 0, len(c.peers))
 	links := make([]*link, 0, len(c.peers))
-	pulls := make([][]*pull, 0, len(c.peers))
 	for _, p := range c.peers {
 		peers, links = append(peers, p), append(links, p.link)
-		var all []*pull
-		for _, pl := range p.pulls {
-			all = append(all, pl)
-		}
-		pulls = append(pulls, all)
 	}
 	c.mu.Unlock()
 	out := make([]LinkStatus, 0, len(peers))
@@ -67,7 +61,7 @@ func (c *Cascade) Links() []LinkStatus {
 		s := p.stats.status()
 		s.Peer, s.WantLanes = p.id, c.cfg.Lanes
 		if l := links[i]; l != nil {
-			l.status(&s, pulls[i])
+			l.status(&s)
 		}
 		out = append(out, s)
 	}
@@ -75,7 +69,7 @@ func (c *Cascade) Links() []LinkStatus {
 	return out
 }
 
-func (l *link) status(s *LinkStatus, pulls []*pull) {
+func (l *link) status(s *LinkStatus) {
 	s.Up, s.RTT = l.up.Load(), l.roundTrip()
 	l.laneMu.Lock()
 	s.Lanes = len(l.attached)
@@ -88,13 +82,14 @@ func (l *link) status(s *LinkStatus, pulls []*pull) {
 			Encodings: rtpstream.EncodingSet(f.encodings.Load()),
 		})
 	}
-	for _, pl := range pulls {
-		if id, ok := l.rx.find(pl); ok {
-			s.Flows = append(s.Flows, FlowStatus{
-				ID: id, Room: pl.key.room, Source: pl.key.source, Direction: "in", Kind: kindOf(pl.audio),
-				Encodings: pl.media.Demand().Encodings,
-			})
+	for id, pl := range l.rx.table() {
+		if pl == nil {
+			continue
 		}
+		s.Flows = append(s.Flows, FlowStatus{
+			ID: uint32(id), Room: pl.key.room, Source: pl.key.source, Direction: "in", Kind: kindOf(pl.audio),
+			Encodings: pl.media.Demand().Encodings,
+		})
 	}
 	slices.SortFunc(s.Flows, func(a, b FlowStatus) int {
 		return cmp.Or(cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.ID, b.ID))
