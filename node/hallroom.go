@@ -108,21 +108,21 @@ func (r *hallRoom) apply(effects []room.Effect) {
 		switch e := effect.(type) {
 		case room.Tell:
 			for _, to := range e.To {
-				r.with(to, func(s *session) { s.conn.SendUpdate(e.Participants) })
+				r.tell(to, func(c *signal.Conn) { c.SendUpdate(e.Participants) })
 			}
 		case room.Attach:
 			r.with(e.Subscriber, func(s *session) { r.attachMedia(s, e.Publisher, e.Source) })
 		case room.Detach:
 			r.with(e.Subscriber, func(s *session) { r.detachMedia(s, e.Source) })
 		case room.SubscriptionPermission:
-			r.with(e.To, func(s *session) { s.conn.SendSubscriptionPermission(e.Publisher, e.Source, e.Allowed) })
+			r.tell(e.To, func(c *signal.Conn) { c.SendSubscriptionPermission(e.Publisher, e.Source, e.Allowed) })
 		case room.SubscriptionError:
-			r.with(e.To, func(s *session) { s.conn.SendSubscriptionResponse(e.Source, signal.SubscriptionSourceNotFound) })
+			r.tell(e.To, func(c *signal.Conn) { c.SendSubscriptionResponse(e.Source, signal.SubscriptionSourceNotFound) })
 		case room.FirstSubscriber:
-			r.with(e.Publisher, func(s *session) { s.conn.SendTrackSubscribed(e.Source) })
+			r.tell(e.Publisher, func(c *signal.Conn) { c.SendTrackSubscribed(e.Source) })
 		case room.RoomChanged:
 			for _, to := range e.To {
-				r.with(to, func(s *session) { s.conn.SendRoomUpdate(e.Room, r.counts()) })
+				r.tell(to, func(c *signal.Conn) { c.SendRoomUpdate(e.Room, r.counts()) })
 			}
 		}
 	}
@@ -138,6 +138,15 @@ func (r *hallRoom) with(id mesh.ParticipantID, f func(*session)) {
 	default:
 		f(s)
 	}
+}
+
+// tell sends something to a client. One whose signalling is lost gets the whole state when it resumes.
+func (r *hallRoom) tell(id mesh.ParticipantID, send func(*signal.Conn)) {
+	r.with(id, func(s *session) {
+		if s.conn != nil {
+			send(s.conn)
+		}
+	})
 }
 
 func (r *hallRoom) attachMedia(s *session, publisher mesh.Participant, source mesh.Source) {

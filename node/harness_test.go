@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -269,4 +271,22 @@ func (p *person) messages() []string {
 
 func copyBody(to io.Writer, res *http.Response) (int64, error) {
 	return io.Copy(to, io.LimitReader(res.Body, 16<<20))
+}
+
+func mustAddrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
+
+// sumMetric adds up the values of all series of a metric in Prometheus text format.
+func sumMetric(t *testing.T, text, name string) float64 {
+	t.Helper()
+	sum := 0.0
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == ' ' || rest[0] == '{') {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64)
+			require.NoError(t, err)
+			sum += v
+		}
+	}
+	return sum
 }

@@ -182,7 +182,9 @@ func (s *session) equip(endpoint *sfm.Endpoint) {
 	early := s.early
 	s.early = nil
 	for _, f := range early {
-		f(s)
+		if !s.ended {
+			f(s)
+		}
 	}
 }
 

@@ -44,7 +44,11 @@ func (n *Node) localMedia(id mesh.SourceID) *rtpstream.Source {
 // mediaFor answers a node that asks for a source.
 func (n *Node) mediaFor(_ mesh.NodeID, room mesh.RoomName, id mesh.SourceID) (*rtpstream.Source, bool) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	m, ok := n.media[id]
-	return m.media, ok && m.room == room
+	n.mu.Unlock()
+	if !ok || m.room != room {
+		return nil, false
+	}
+	n.toRoom(room, func(r *hallRoom) { r.apply(r.state.RemoteSubscriber(id)) })
+	return m.media, true
 }

@@ -129,7 +129,7 @@ type Participant struct {
 	Subscribers *SubscriberACL
 }
 
-// Quality is how good a participant's connection to its edge is. The zero value is "not known".
+// Quality is how good a participant's connection to its edge is. With neither level nor score it is not known.
 type Quality struct {
 	Level uint8   // 0 poor, 1 good, 2 excellent, 3 lost
 	Score float32 // mean opinion score, 1 to 4.5; 0 when lost or not known
