@@ -181,9 +181,11 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 		s.mu.Unlock()
 		return
 	}
-	encoding := p.Stream.Encoding
-	s.choice.seen[encoding] = now
-	if len(p.Payload()) == 0 || p.Temporal > s.maxTemporal {
+	padding := len(p.Payload()) == 0 // probes the publisher's path, and proves no encoder at work
+	if !padding {
+		s.choice.seen[p.Stream.Encoding] = now
+	}
+	if padding || p.Temporal > s.maxTemporal {
 		s.rewriter.Skip(p)
 		s.mu.Unlock()
 		return
