@@ -2,6 +2,7 @@ package cascade
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"testing"
 	"testing/synctest"
@@ -215,20 +216,39 @@ func TestNackRepairsLoss(t *testing.T) {
 		tv := new(screen)
 		r.Media().Subscribe(tv).SetDemand(all(0))
 		time.Sleep(500 * time.Millisecond)
-		n := 0
-		h.setDrop(func(from, _ mesh.NodeID, _ *fakeConn, b []byte) bool { // every tenth datagram, retransmissions and NACKs too
-			n++
-			return len(b) > 100 && n%10 == 0 || from == "b" && n%25 == 0
+		nacks, repeated := 0, make(map[uint32]int)
+		h.setDrop(func(_, _ mesh.NodeID, _ *fakeConn, b []byte) bool {
+			f, _, err := nextFrame(b)
+			if err != nil {
+				return false
+			}
+			switch f.kind {
+			case frameMedia: // every tenth packet, and of every second of these the first two retransmissions
+				var m mediaHeader
+				if _, err := parseMedia(f, &m); err != nil {
+					return false
+				}
+				if m.Retransmission {
+					repeated[m.LinkSeq]++
+					return m.LinkSeq%20 == 3 && repeated[m.LinkSeq] <= 2
+				}
+				return m.LinkSeq%10 == 3
+			case frameNack: // some NACKs
+				nacks++
+				return nacks%4 == 0 && nacks < 40
+			default:
+				return false
+			}
 		})
 		const packets = 600
 		for range packets {
 			cam.write(0)
 			time.Sleep(2 * time.Millisecond)
 		}
-		h.setDrop(func(_, _ mesh.NodeID, _ *fakeConn, b []byte) bool { return false })
 		time.Sleep(2 * time.Second)
-		require.Equal(t, packets, tv.count(), "all repaired, the tail as well")
+		h.setDrop(nil)
 		s := b.status(t, "a")
+		require.Equal(t, packets, tv.count(), "all repaired, the tail as well; %+v %+v", s, a.status(t, "b"))
 		require.Zero(t, s.Lost)
 		require.Greater(t, s.Repaired, uint64(20))
 		require.Greater(t, s.LossIn, 0.0)
@@ -356,4 +376,44 @@ func TestCrowdedLinkKeepsAudioAndDropsWholeFrames(t *testing.T) {
 		require.Greater(t, tv.count(), frames*perFrame/5, "the link is used")
 		require.Less(t, tv.count(), frames*perFrame/2)
 	})
+}
+
+func TestBeforeAndAfterRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(time.Millisecond)
+		a := startStation(t, h, "a")
+		cam := newCamera("TR_1", false, 1)
+		a.offer("TR_1", cam.Source)
+		n := &fakeNet{hub: h, id: "b"}
+		c, err := New(DefaultConfig(), Deps{Net: n, Resolve: resolveAny, Local: a.local}, quiet(), nil)
+		require.NoError(t, err)
+		h.join(n)
+		r := c.Remote(room, cam.mesh(), "a")
+		r.Media().Subscribe(new(screen)).SetDemand(all(0))
+		release := c.Keep("a")
+		time.Sleep(time.Second)
+		require.Zero(t, cam.Subscribers(), "New starts nothing")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx) }()
+		time.Sleep(time.Second)
+		require.Equal(t, 1, cam.Subscribers())
+		require.Error(t, c.Run(ctx), "twice")
+		cancel()
+		require.NoError(t, <-done)
+		time.Sleep(time.Second)
+		require.Zero(t, cam.Subscribers())
+		require.Zero(t, r.Media().Subscribers(), "closed with the cascade")
+		release()
+		r.Close()
+		c.Keep("x")()
+		c.Remote(room, cam.mesh(), "x").Close()
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	_, err := New(Config{}, Deps{}, quiet(), nil)
+	require.ErrorContains(t, err, "lanes")
+	_, err = New(DefaultConfig(), Deps{}, quiet(), nil)
+	require.ErrorContains(t, err, "Local")
 }

@@ -29,7 +29,8 @@
 // the only caller of SendDatagram, and its receive loop. One for all: watchers.run.
 //
 // A link ends with its control stream; its lanes end with it and are dialled again while it lasts. Locks in order:
-// Cascade.mu, then none of the others; link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
+// none is ever taken
+// inside another; in particular link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
 //
 // # Units and limits
 //

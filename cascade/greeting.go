@@ -65,7 +65,7 @@ func (p *peer) greet(ctx context.Context) (*link, error) {
 		l.abandon()
 		return nil, err
 	}
-	l.establishLocked(welcome.GetInstance(), int(welcome.GetLanes()))
+	l.establishLocked(welcome.GetInstance(), min(int(welcome.GetLanes()), c.cfg.Lanes))
 	return l, nil
 }
 
@@ -172,18 +172,27 @@ func (c *Cascade) acceptMedia(conn MediaConn) {
 		_ = conn.Close(codeProtocol, "no lane hello")
 		return
 	}
-	c.mu.Lock()
-	var l *link
-	if p, ok := c.peers[conn.Peer()]; ok {
-		l = p.link
-	}
-	c.mu.Unlock()
-	if l == nil || l.session != hello.GetSession() || l.dialer || hello.GetIndex() >= maxLanes ||
-		hello.GetVersion() != protocolVersion {
+	l := c.linkOf(conn.Peer(), hello)
+	if l == nil {
 		_ = conn.Close(codeProtocol, "no such link")
 		return
 	}
 	l.attach(conn, int(hello.GetIndex()))
+}
+
+// linkOf returns the link a lane belongs to, which may still wait for its Welcome, or nil.
+func (c *Cascade) linkOf(peer mesh.NodeID, hello *cascadepb.LaneHello) *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.peers[peer]
+	if !ok || p.link == nil || p.link.session != hello.GetSession() {
+		return nil
+	}
+	l := p.link
+	if l.dialer || hello.GetIndex() >= uint32(l.lanes) || hello.GetVersion() != protocolVersion {
+		return nil
+	}
+	return l
 }
 
 func readLaneHello(ctx context.Context, conn MediaConn) (*cascadepb.LaneHello, error) {

@@ -133,10 +133,9 @@ func (t *ticker) second(now time.Duration) {
 	r := l.rx.snapshot()
 	l.peer.stats.repaired.Add(r.repaired - t.last.repaired)
 	l.peer.stats.lost.Add(r.lost - t.last.lost)
-	if n := r.expected - t.last.expected; n > 0 {
-		smooth(&l.lossIn, float64(r.askedFor-t.last.askedFor)/float64(n))
-		smooth(&l.lossRepaired, float64(r.lost-t.last.lost)/float64(n))
-	}
+	n := float64(max(1, r.expected-t.last.expected)) // a second without packets is one without loss
+	smooth(&l.lossIn, float64(r.askedFor-t.last.askedFor)/n)
+	smooth(&l.lossRepaired, float64(r.lost-t.last.lost)/n)
 	t.last = r
 }
 

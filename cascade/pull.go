@@ -89,7 +89,8 @@ func (pl *pull) RequestKeyframe(encoding uint8) {
 // DemandChanged wakes the peer's goroutine, which reads the demand.
 func (pl *pull) DemandChanged() { pl.peer.signal() }
 
-// write gives a packet to its stream. Whoever asked for a keyframe before it came has what it asked for.
+// write gives a packet to its stream. Whoever asked for a keyframe before it came has what it asked for. The mutex is
+// held over the sinks: it makes one writer of two links, and nothing else ever takes it.
 func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
 	if pkt.Keyframe {
 		pl.wantKey[s.Encoding].Store(false)
