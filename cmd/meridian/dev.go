@@ -10,17 +10,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
-	"github.com/meridian-sfu/meridian/internal/meshnet"
 )
 
 // The API key of 'meridian dev'. It is public: dev listens on loopback only.
@@ -42,6 +38,7 @@ type devNode struct {
 	region mesh.Region
 	port   int
 	cmd    *exec.Cmd
+	tether io.Closer     // open as long as we live: a node of a killed dev ends by itself
 	exited chan struct{} // closed when the process is gone
 	err    error         // of the process; read after exited
 }
@@ -185,7 +182,10 @@ func runDev(ctx context.Context, nodes []*devNode, delay map[[2]mesh.Region]time
 		if err != nil {
 			return err
 		}
-		n.cmd = exec.CommandContext(context.WithoutCancel(ctx), self, "serve", "--config", name) // stopAll ends it, in order
+		n.cmd = exec.CommandContext(context.WithoutCancel(ctx), self, "serve", "--config", name, "--tethered") // stopAll ends it, in order
+		if n.tether, err = n.cmd.StdinPipe(); err != nil {
+			return err
+		}
 		n.cmd.Stderr = out.prefixed(string(n.id))
 		n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches us, and we stop them in order
 		if err := n.cmd.Start(); err != nil {
@@ -335,110 +335,4 @@ func getJSON(ctx context.Context, url, bearer string, into any) error {
 		return nil
 	}
 	return json.Unmarshal(body, into)
-}
-
-func devCA(dir string) (*meshnet.CA, error) {
-	certFile, keyFile := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
-	if _, err := os.Stat(certFile); err == nil {
-		return meshnet.LoadCA(certFile, keyFile)
-	}
-	ca, err := meshnet.NewCA("Meridian dev mesh", 30*day)
-	if err != nil {
-		return nil, err
-	}
-	return ca, ca.Save(dir)
-}
-
-// writeDevNode issues a certificate and writes the node's configuration, the same file an operator would write.
-func writeDevNode(dir string, ca *meshnet.CA, n *devNode, all []*devNode, delay map[[2]mesh.Region]time.Duration, logLevel string) (string, error) {
-	home := filepath.Join(dir, string(n.id))
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		return "", err
-	}
-	certPEM, keyPEM, err := ca.Issue(n.id, 30*day)
-	if err != nil {
-		return "", err
-	}
-	var f fileConfig
-	f.Node.ID, f.Node.Region = string(n.id), string(n.region)
-	f.DataDir = filepath.Join(home, "data")
-	f.Keys = map[string]string{devKey: devSecret}
-	f.Mesh.Listen = n.mesh()
-	f.Mesh.CA, f.Mesh.Cert, f.Mesh.Key = filepath.Join(dir, "ca.crt"), filepath.Join(home, "node.crt"), filepath.Join(home, "node.key")
-	f.Mesh.Profile = "dev"
-	if n == all[0] {
-		f.Mesh.Bootstrap = true
-	}
-	for _, o := range all {
-		if o == n {
-			continue
-		}
-		if n != all[0] { // the first begins the mesh, the others join by whoever answers
-			f.Mesh.Seeds = append(f.Mesh.Seeds, o.mesh())
-		}
-		if d := delay[[2]mesh.Region{n.region, o.region}]; d > 0 {
-			if f.Mesh.Delays == nil {
-				f.Mesh.Delays = map[string]string{}
-			}
-			f.Mesh.Delays[o.mesh()] = d.String()
-		}
-	}
-	f.HTTP.Listen, f.HTTP.URL = fmt.Sprintf("127.0.0.1:%d", n.port), fmt.Sprintf("ws://127.0.0.1:%d", n.port)
-	f.HTTP.OpenStatus, f.HTTP.OpenTokens, f.HTTP.AllowFakeAddress = true, true, true
-	udp, tcp := n.port+2, n.port+3
-	f.Media.UDPPort, f.Media.TCPPort, f.Media.IncludeLoopback = &udp, &tcp, true
-	f.Log.Level = logLevel
-	text, err := yaml.Marshal(&f)
-	if err != nil {
-		return "", err
-	}
-	for name, data := range map[string][]byte{f.Mesh.Cert: certPEM, f.Mesh.Key: keyPEM, filepath.Join(home, "meridian.yaml"): text} {
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			return "", err
-		}
-	}
-	return filepath.Join(home, "meridian.yaml"), nil
-}
-
-// lineWriter keeps the lines of several processes whole.
-type lineWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lineWriter) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
-}
-
-func (l *lineWriter) prefixed(name string) io.Writer {
-	return &prefixWriter{to: l, prefix: "[" + name + "] "}
-}
-
-// prefixWriter puts a name before every line. A line over maxLogLine is cut in pieces.
-type prefixWriter struct {
-	to      *lineWriter
-	prefix  string
-	pending []byte
-}
-
-const maxLogLine = 64 << 10
-
-func (p *prefixWriter) Write(b []byte) (int, error) {
-	p.pending = append(p.pending, b...)
-	for {
-		i := strings.IndexByte(string(p.pending), '\n')
-		if i < 0 && len(p.pending) < maxLogLine {
-			return len(b), nil
-		}
-		if i < 0 {
-			i = len(p.pending) - 1
-		}
-		line := append([]byte(p.prefix), p.pending[:i+1]...)
-		p.pending = p.pending[i+1:]
-		if _, err := p.to.Write(line); err != nil {
-			return 0, err
-		}
-	}
 }

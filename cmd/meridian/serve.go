@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 
 func newServeCommand() *cobra.Command {
 	var config string
+	var tethered bool
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Run a node of a mesh",
@@ -40,10 +42,20 @@ configuration with every key explained.`,
 			if err != nil {
 				return err
 			}
-			return n.Run(cmd.Context())
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			if tethered {
+				go func() {
+					defer cancel()
+					_, _ = io.Copy(io.Discard, cmd.InOrStdin())
+				}()
+			}
+			return n.Run(ctx)
 		},
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "", "configuration file (required)")
+	cmd.Flags().BoolVar(&tethered, "tethered", false, "stop when standard input ends (used by 'meridian dev')")
+	_ = cmd.Flags().MarkHidden("tethered")
 	_ = cmd.MarkFlagRequired("config")
 	return cmd
 }
