@@ -256,6 +256,7 @@ func TestClientCloses(t *testing.T) {
 		c := newClient(t, newSFM(t, nil), "PA_x", single, nil)
 		c.negotiate()
 		c.connected()
+		c.eventually("the client too", func() bool { return c.sub.ConnectionState() == webrtc.PeerConnectionStateConnected })
 		require.NoError(t, c.sub.Close())
 		c.eventually("failed", func() bool { return c.states[len(c.states)-1] == Failed })
 	})
