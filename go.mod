@@ -2,6 +2,8 @@ module github.com/meridian-sfu/meridian
 
 go 1.26.0
 
+ignore ./web/node_modules
+
 require (
 	github.com/coder/websocket v1.8.15
 	github.com/golang-jwt/jwt/v5 v5.3.1

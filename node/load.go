@@ -42,6 +42,9 @@ func (n *Node) tellLoad(cpu float64) {
 			self.Load.CPU = cpu
 		}
 		self.Load.Participants = uint32(participants)
+		if e := n.rates.total(); e > self.Load.EgressBitrate+self.Load.EgressBitrate/10 || e < self.Load.EgressBitrate-self.Load.EgressBitrate/10 {
+			self.Load.EgressBitrate = e
+		}
 	})
 }
 

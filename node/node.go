@@ -54,6 +54,7 @@ type Node struct {
 	http      *http.Server
 	listener  net.Listener
 
+	rates    rateMeter
 	draining atomic.Bool
 	ready    atomic.Bool // latched: a node that was ready stays so without quorum
 

@@ -83,6 +83,7 @@ func (n *Node) runRooms(ctx context.Context) error {
 			}
 			n.watchVoters()
 		case <-load.C:
+			n.rates.look(time.Now(), n.sfm.EgressBytes(), n.cascade.Links())
 			n.tellLoad(usage.share())
 		case <-ctx.Done():
 			for _, r := range n.allRooms() {

@@ -24,7 +24,7 @@ func (n *Node) status(context.Context) api.Status {
 	rtt := map[mesh.NodeID]time.Duration{}
 	for _, l := range links {
 		rtt[l.Peer] = l.RTT
-		s.Links = append(s.Links, linkStatus(l))
+		s.Links = append(s.Links, n.linkStatus(l))
 	}
 	for _, m := range n.gossip.Members() {
 		state := "alive"
@@ -45,11 +45,13 @@ func (n *Node) status(context.Context) api.Status {
 	return s
 }
 
-func linkStatus(l cascade.LinkStatus) api.LinkStatus {
+func (n *Node) linkStatus(l cascade.LinkStatus) api.LinkStatus {
+	rates := n.rates.link(l.Peer)
 	out := api.LinkStatus{
 		Peer: l.Peer, State: "down", RTTMs: milliseconds(l.RTT), Loss: l.LossIn, ResidualLoss: l.LossRepaired, Lanes: l.Lanes,
 		PacketsSent: l.Out.AudioPackets + l.Out.VideoPackets, PacketsReceived: l.In.AudioPackets + l.In.VideoPackets,
 		VideoBytesSent: l.Out.VideoBytes, VideoBytesReceived: l.In.VideoBytes,
+		SendBitrate: rates.out, ReceiveBitrate: rates.in, Flows: []api.FlowStatus{},
 	}
 	if l.Up {
 		out.State = "up"
@@ -62,6 +64,7 @@ func linkStatus(l cascade.LinkStatus) api.LinkStatus {
 		if f.Direction == "in" {
 			flow.Direction = "receive"
 		}
+		flow.Origin = n.originOf(f.Room, f.Source)
 		for e := range uint8(rtpstream.MaxEncodings) {
 			if f.Encodings.Has(e) {
 				flow.Encodings = append(flow.Encodings, strconv.Itoa(int(e)))
@@ -70,6 +73,18 @@ func linkStatus(l cascade.LinkStatus) api.LinkStatus {
 		out.Flows = append(out.Flows, flow)
 	}
 	return out
+}
+
+// originOf is the node a source is published at, if this node knows.
+func (n *Node) originOf(name mesh.RoomName, id mesh.SourceID) (origin mesh.NodeID) {
+	if r := n.findRoom(name); r != nil {
+		r.call(func() {
+			if p, _, ok := r.state.Publisher(id); ok {
+				origin = p.Node
+			}
+		})
+	}
+	return origin
 }
 
 // roomStatuses are the rooms with participants here, and those this node only sequences.

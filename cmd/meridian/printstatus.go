@@ -38,21 +38,21 @@ func printStatus(out io.Writer, s *api.Status) error {
 		p("%s\t%s\t%s\t%s\t%d\t%.0f %%\t%s\n", n.ID, n.Region, state, rtt(n.RTTMs), n.Participants, 100*n.CPU, n.URL)
 	}
 	if len(s.Links) > 0 {
-		p("\nLINK TO\tSTATE\tRTT\tLOSS\tAFTER REPAIR\tLANES\tSENT\tRECEIVED\tDROPPED\n")
+		p("\nLINK TO\tSTATE\tRTT\tLOSS\tAFTER REPAIR\tLANES\tSENDING\tRECEIVING\tDROPPED\n")
 	}
 	for _, l := range s.Links {
-		p("%s\t%s\t%s\t%.2f %%\t%.2f %%\t%d\t%d\t%d\t%d\n", l.Peer, l.State, rtt(l.RTTMs), 100*l.Loss, 100*l.ResidualLoss, l.Lanes,
-			l.PacketsSent, l.PacketsReceived, l.PacketsDropped)
+		p("%s\t%s\t%s\t%.2f %%\t%.2f %%\t%d\t%s\t%s\t%d\n", l.Peer, l.State, rtt(l.RTTMs), 100*l.Loss, 100*l.ResidualLoss, l.Lanes,
+			bitrate(l.SendBitrate), bitrate(l.ReceiveBitrate), l.PacketsDropped)
 	}
 	if flows := countFlows(s); flows > 0 {
-		p("\nFLOW\tKIND\tROOM\tLINK\tENCODINGS\n")
+		p("\nFLOW\tKIND\tROOM\tFROM\tLINK\tENCODINGS\n")
 		for _, l := range s.Links {
 			for _, f := range l.Flows {
 				way := "to"
 				if f.Direction == "receive" {
 					way = "from"
 				}
-				p("%s\t%s\t%s\t%s %s\t%s\n", f.Source, f.Kind, f.Room, way, l.Peer, strings.Join(f.Encodings, " "))
+				p("%s\t%s\t%s\t%s\t%s %s\t%s\n", f.Source, f.Kind, f.Room, f.Origin, way, l.Peer, strings.Join(f.Encodings, " "))
 			}
 		}
 	}
@@ -79,6 +79,16 @@ func countFlows(s *api.Status) int {
 		flows += len(l.Flows)
 	}
 	return flows
+}
+
+func bitrate(bits uint64) string {
+	switch {
+	case bits >= 1e6:
+		return fmt.Sprintf("%.1f Mbit/s", float64(bits)/1e6)
+	case bits > 0:
+		return fmt.Sprintf("%.0f kbit/s", float64(bits)/1e3)
+	}
+	return "-"
 }
 
 func rtt(ms float64) string {

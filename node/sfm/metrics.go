@@ -1,6 +1,8 @@
 package sfm
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
@@ -18,11 +20,15 @@ const (
 )
 
 // flow counts one kind of media in one direction.
-type flow struct{ packets, bytes prometheus.Counter }
+type flow struct {
+	packets, bytes prometheus.Counter
+	total          atomic.Uint64 // bytes, for those who cannot read a counter
+}
 
-func (f flow) count(bytes int) {
+func (f *flow) count(bytes int) {
 	f.packets.Inc()
 	f.bytes.Add(float64(bytes))
+	f.total.Add(uint64(bytes))
 }
 
 type metrics struct {
@@ -31,7 +37,7 @@ type metrics struct {
 	states    map[State]prometheus.Counter
 	connect   prometheus.Histogram
 
-	audioIn, videoIn, audioOut, videoOut flow
+	audioIn, videoIn, audioOut, videoOut *flow
 
 	nacksReceived, nacksAnswered                          prometheus.Counter
 	keyframesRequested, keyframesSent, keyframesThrottled prometheus.Counter
@@ -57,8 +63,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	negotiations := vec("meridian_sfm_negotiations_total", "Session descriptions of clients, by outcome.", "result")
 	reg.MustRegister(m.endpoints, m.connect, packets, bytes, drops, states, nacks, keyframes, data, negotiations)
 
-	f := func(direction, kind string) flow {
-		return flow{packets.WithLabelValues(direction, kind), bytes.WithLabelValues(direction, kind)}
+	f := func(direction, kind string) *flow {
+		return &flow{packets: packets.WithLabelValues(direction, kind), bytes: bytes.WithLabelValues(direction, kind)}
 	}
 	m.audioIn, m.videoIn, m.audioOut, m.videoOut = f("in", "audio"), f("in", "video"), f("out", "audio"), f("out", "video")
 	for _, r := range []string{dropMalformed, dropSlow, dropWrite, dropNACKBudget, dropNACKGone, dropDataLossy, dropDataFull} {
@@ -79,14 +85,14 @@ func vec(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 }
 
-func (m *metrics) in(k mesh.MediaKind) flow {
+func (m *metrics) in(k mesh.MediaKind) *flow {
 	if k == mesh.Audio {
 		return m.audioIn
 	}
 	return m.videoIn
 }
 
-func (m *metrics) out(k mesh.MediaKind) flow {
+func (m *metrics) out(k mesh.MediaKind) *flow {
 	if k == mesh.Audio {
 		return m.audioOut
 	}

@@ -35,7 +35,7 @@ type sender struct {
 	track     *localTrack
 	egress    *egress
 	metrics   *metrics
-	count     flow
+	count     *flow
 	writeRTCP func([]rtcp.Packet) error
 
 	active   atomic.Bool // connected and bound: what is sent arrives
