@@ -12,7 +12,8 @@
 //	       on the control stream ◀─────────────────────────────────────────────────────────────────────────┘
 //
 // Original RTP travels untouched behind a link header (drawn in frame.go). What is lost between the nodes is repaired
-// between the nodes; packets reach the streams in the order they arrive, nothing waits for a repair.
+// between the nodes. A packet that overtook others of its stream on another lane waits a few milliseconds for them
+// (reorder.go); nothing waits for a repair.
 //
 // # Doors
 //

@@ -18,6 +18,8 @@ type hub struct {
 	delay time.Duration
 	max   int
 	rate  int // bytes per second of one lane; 0 is no limit
+	// jitter is what a datagram takes beyond delay, in order on its lane; called with the mutex held.
+	jitter func(lane *fakeConn) time.Duration
 
 	mu    sync.Mutex
 	nodes map[mesh.NodeID]*fakeNet
@@ -126,6 +128,7 @@ type fakeConn struct {
 	streams    chan net.Conn
 	done       chan struct{}
 	once       *sync.Once
+	last       time.Time // latest arrival over there; guarded by hub.mu
 }
 
 func (c *fakeConn) Peer() mesh.NodeID     { return c.peer }
@@ -151,6 +154,15 @@ func (c *fakeConn) SendDatagram(b []byte) error {
 	}
 	c.hub.mu.Lock()
 	dropped := c.hub.drop != nil && c.hub.drop(c.self, c.peer, c, b)
+	delay := c.hub.delay
+	if c.hub.jitter != nil {
+		delay += c.hub.jitter(c)
+		at := time.Now().Add(delay)
+		if !at.After(c.last) {
+			at = c.last.Add(time.Microsecond)
+		}
+		c.last, delay = at, time.Until(at)
+	}
 	c.hub.mu.Unlock()
 	if dropped {
 		return nil
@@ -162,11 +174,11 @@ func (c *fakeConn) SendDatagram(b []byte) error {
 		default:
 		}
 	}
-	if c.hub.delay == 0 {
+	if delay == 0 {
 		deliver()
 		return nil
 	}
-	time.AfterFunc(c.hub.delay, deliver)
+	time.AfterFunc(delay, deliver)
 	return nil
 }
 

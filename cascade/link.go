@@ -142,7 +142,7 @@ func (l *link) run() {
 	l.wg.Go(l.writeControl)
 	l.wg.Go(l.readControl)
 	l.wg.Go(l.tick)
-	l.wg.Go(func() { l.rx.run(l.ctx) })
+	l.wg.Go(func() { l.rx.run(l.ctx, l.c.now) })
 	if l.dialer {
 		for i := range l.lanes {
 			l.wg.Go(func() { l.dialLane(i) })

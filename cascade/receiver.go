@@ -28,6 +28,9 @@ type receiver struct {
 	flows atomic.Pointer[[]*pull] // by flow ID; replaced as a whole by the peer's goroutine
 	gap   chan struct{}           // capacity 1: something is missing that was not before
 
+	ahead  reorder     // receive loop only
+	orders []flowOrder // by flow ID; receive loop only
+
 	mu       sync.Mutex
 	track    *tracker    // guarded by mu
 	assemble reassembler // guarded by mu
@@ -66,14 +69,17 @@ func (r *receiver) take(f frame, now time.Duration) error {
 	return nil
 }
 
-// run takes packets off the queue until ctx ends.
-func (r *receiver) run(ctx context.Context) {
+// run takes packets off the queue until ctx ends; clock tells the time.
+func (r *receiver) run(ctx context.Context, clock func() time.Duration) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			r.close()
 			return
 		case <-r.queue.Wake():
+		case <-timer.C:
 		}
 		for {
 			in, ok := r.queue.Pop()
@@ -81,6 +87,12 @@ func (r *receiver) run(ctx context.Context) {
 				break
 			}
 			r.deliver(&in)
+		}
+		if len(r.ahead.held) > 0 {
+			now := clock()
+			if due := r.release(now); due < never {
+				timer.Reset(max(due-now, time.Millisecond/2))
+			}
 		}
 	}
 }
@@ -105,31 +117,77 @@ func (r *receiver) deliver(in *inbound) {
 	switch {
 	case !fresh:
 		r.stats.drop(dropDuplicate)
-	case pkt == nil:
-		return
-	default:
-		r.hand(&in.h, pkt, in.at)
+		pkt.Release()
+	case pkt != nil:
+		r.arrange(in, pkt, seq)
 	}
-	pkt.Release()
 }
 
-// hand gives a whole packet to its flow.
-func (r *receiver) hand(h *mediaHeader, pkt *rtpstream.Packet, now time.Duration) {
-	p := r.flow(h.Flow)
-	if p == nil { // ended here, not yet over there
+// arrange hands a whole packet to its flow, or keeps it while one sent before it may be on its way. It takes over the
+// reference.
+func (r *receiver) arrange(in *inbound, pkt *rtpstream.Packet, seq uint64) {
+	p := r.flow(in.h.Flow)
+	if p == nil || p.media.Stream(in.h.Encoding) == nil { // ended here, not yet over there
+		r.stats.drop(dropUnknownFlow)
+		pkt.Release()
+		return
+	}
+	for len(r.orders) <= int(in.h.Flow) {
+		r.orders = append(r.orders, flowOrder{})
+	}
+	flow := &r.orders[in.h.Flow]
+	if flow.pull != p {
+		*flow = flowOrder{pull: p}
+	}
+	h := heldPacket{inbound: *in, seq: seq, pull: p}
+	h.pkt = pkt
+	if order := r.order(&h); len(r.ahead.held) > 0 || !order.next(pkt.SequenceNumber) {
+		if oldest, full := r.ahead.hold(h); full {
+			r.hand(&oldest)
+		}
+		r.release(in.at)
+		return
+	}
+	r.hand(&h)
+}
+
+// order is where the stream of a packet stands.
+func (r *receiver) order(p *heldPacket) *streamOrder {
+	return &r.orders[p.h.Flow].enc[p.h.Encoding%rtpstream.MaxEncodings]
+}
+
+// release hands on what need not wait at now, and returns when something will not need to.
+func (r *receiver) release(now time.Duration) (due time.Duration) {
+	for from := 0; ; {
+		r.mu.Lock()
+		p, next, ok := r.ahead.release(r.track, r.orders, from, now)
+		if !ok {
+			due = r.ahead.due(r.track)
+		}
+		r.mu.Unlock()
+		if !ok {
+			return due
+		}
+		from = next
+		r.hand(&p)
+	}
+}
+
+// hand gives a whole packet to its flow and releases it.
+func (r *receiver) hand(p *heldPacket) {
+	defer p.pkt.Release()
+	stream := p.pull.media.Stream(p.h.Encoding)
+	if r.flow(p.h.Flow) != p.pull || stream == nil { // ended while it waited
 		r.stats.drop(dropUnknownFlow)
 		return
 	}
-	stream := p.media.Stream(h.Encoding)
-	if stream == nil {
-		r.stats.drop(dropUnknownFlow)
-		return
-	}
-	pkt.Arrival = now
-	pkt.Keyframe = h.Keyframe
-	pkt.Spatial, pkt.Temporal, pkt.AudioLevel = h.Spatial, h.Temporal, h.AudioLevel
-	r.stats.in.count(p.audio, len(pkt.Raw()))
-	p.write(stream, pkt)
+	r.order(p).handed(p.pkt.SequenceNumber)
+	pkt := p.pkt
+	pkt.Arrival = p.at
+	pkt.Keyframe = p.h.Keyframe
+	pkt.Spatial, pkt.Temporal, pkt.AudioLevel = p.h.Spatial, p.h.Temporal, p.h.AudioLevel
+	r.stats.in.count(p.pull.audio, len(pkt.Raw()))
+	p.pull.write(stream, pkt)
 }
 
 // collect appends what has to be asked for now, and reports whether anything is still missing.
@@ -199,6 +257,7 @@ func (r *receiver) setFlow(id uint32, p *pull) {
 
 func (r *receiver) close() {
 	r.queue.Close()
+	r.ahead.clear()
 	for {
 		in, ok := r.queue.Pop()
 		if !ok {

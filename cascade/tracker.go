@@ -77,7 +77,7 @@ func (t *tracker) received(seq32 uint32, retransmission bool, now time.Duration)
 	}
 	if slot.state == slotMissing {
 		if late := now - slot.since; !retransmission && late < t.deadline {
-			t.lateness = max(late, t.lateness-t.lateness/16)
+			t.lateness = max(late, t.lateness-t.lateness/256)
 		}
 		if slot.nacks > 0 {
 			t.repaired++
@@ -119,6 +119,27 @@ func (t *tracker) gap(seq uint64, now time.Duration) {
 // window is how long a gap may close by itself.
 func (t *tracker) window() time.Duration {
 	return min(max(minReorderWindow, t.lateness+t.lateness/2), maxReorderWindow)
+}
+
+// holdWindow is how long a packet may wait for one that was sent before it.
+func (t *tracker) holdWindow() time.Duration {
+	return min(max(minHold, t.lateness+t.lateness/4), maxHold)
+}
+
+// youngGap reports when the youngest gap below seq was noticed, or false when nothing below it may still be on its way:
+// what was asked for once is lost, not late.
+func (t *tracker) youngGap(seq uint64) (since time.Duration, young bool) {
+	for i := len(t.missing) - 1; i >= 0; i-- {
+		if t.missing[i] >= seq {
+			continue
+		}
+		slot := &t.slots[t.missing[i]%trackerSlots]
+		if slot.seq != t.missing[i] || slot.state != slotMissing {
+			continue
+		}
+		return slot.since, slot.nacks == 0
+	}
+	return 0, false
 }
 
 // pending reports whether something is missing and still hoped for.
