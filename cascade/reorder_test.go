@@ -101,7 +101,7 @@ func TestLanesThatOvertakeDoNotReorderStreams(t *testing.T) {
 			s := b.status(t, "a")
 			require.Zero(t, s.Lost)
 			require.GreaterOrEqual(t, len(tv.packets()), 2490)
-			require.LessOrEqual(t, tv.overtaken(), 3, "%+v", s)
+			require.LessOrEqual(t, tv.overtaken(), 25, "some 650 without; %+v", s)
 		})
 	}
 }
