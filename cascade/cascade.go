@@ -26,6 +26,17 @@ type Deps struct {
 	// Local returns a source this node produces or receives, for a node that asks for it, or false when there is none
 	// for that node. It is where a peer's right to a room's media is checked. Any goroutine; must not block.
 	Local func(peer mesh.NodeID, room mesh.RoomName, id mesh.SourceID) (*rtpstream.Source, bool)
+	// Relay returns a source of a third node as this node has it, RemoteSource.Media, for a peer that asks this node
+	// for it; or false. Nil relays nothing. Any goroutine; must not block.
+	Relay func(RelayRequest) (*rtpstream.Source, bool)
+}
+
+// RelayRequest is a peer's wish to get a third node's source from here.
+type RelayRequest struct {
+	Peer   mesh.NodeID
+	Room   mesh.RoomName
+	Origin mesh.NodeID // neither this node nor on the way to the peer
+	Source mesh.Source // only what Cascade.Remote needs of it
 }
 
 // Cascade is this node's end of all its links. All exported methods are safe for concurrent use.
@@ -46,10 +57,11 @@ type Cascade struct {
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
-	state   runState                    // guarded by mu
-	pending []func()                    // guarded by mu; goroutines asked for before Run
-	peers   map[mesh.NodeID]*peer       // guarded by mu
-	byMedia map[*rtpstream.Source]*pull // guarded by mu; which of our sources are received over a link
+	state   runState                      // guarded by mu
+	pending []func()                      // guarded by mu; goroutines asked for before Run
+	peers   map[mesh.NodeID]*peer         // guarded by mu
+	remotes map[pullKey]*remote           // guarded by mu; sources of other nodes
+	byMedia map[*rtpstream.Source]*remote // guarded by mu; the same by their media
 }
 
 type runState uint8
@@ -74,7 +86,8 @@ func New(cfg Config, deps Deps, log *slog.Logger, reg prometheus.Registerer) (*C
 		cfg: cfg, deps: deps, self: deps.Net.NodeID(), selfPath: []mesh.NodeID{deps.Net.NodeID()}, log: log,
 		start: time.Now(), instance: randomID(),
 		ctx: ctx, cancel: cancel,
-		peers: make(map[mesh.NodeID]*peer), byMedia: make(map[*rtpstream.Source]*pull),
+		peers: make(map[mesh.NodeID]*peer), remotes: make(map[pullKey]*remote),
+		byMedia: make(map[*rtpstream.Source]*remote),
 	}
 	c.watchers.wake = make(chan struct{}, 1)
 	m, err := newMetrics(c, reg)

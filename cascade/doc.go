@@ -17,8 +17,9 @@
 //
 // # Doors
 //
-//   - Cascade.Remote: a source of another node as a rtpstream.Source of this one, pulled on demand.
-//   - Deps.Local: the way back; which source a peer gets when it asks.
+//   - Cascade.Remote: a source of another node as a rtpstream.Source of this one, pulled on demand, from its origin or
+//     from a node that relays it (RemoteSource.PullFrom changes that without a gap).
+//   - Deps.Local, Deps.Relay: the way back; which source a peer gets when it asks.
 //   - Cascade.Keep, Alive, WatchLinks, Links: links as such, liveness, status.
 //   - Over: the network underneath, from a meshnet.Network.
 //

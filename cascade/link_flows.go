@@ -73,7 +73,7 @@ func (l *link) openFlow(m *cascadepb.FlowOpen) bool {
 	id := m.GetFlowId()
 	path, ok := parsePath(m.GetPath(), l.peer.id)
 	if !ok || id >= maxFlowIDs || m.GetHops() == 0 ||
-		len(m.GetRoom()) > mesh.MaxNameLength || len(m.GetSource()) > mesh.MaxNameLength {
+		len(m.GetRoom()) > mesh.MaxNameLength || len(m.GetSource()) > mesh.MaxNameLength || !sensibleOrigin(m) {
 		return false
 	}
 	l.flowMu.Lock()
@@ -94,7 +94,7 @@ func (l *link) openFlow(m *cascadepb.FlowOpen) bool {
 	case m.GetHops() > maxHops:
 		reason = cascadepb.RefuseReason_REFUSE_REASON_TOO_FAR
 	default:
-		if src, ok = l.c.deps.Local(l.peer.id, room, source); !ok || src == nil {
+		if src = l.find(m, path); src == nil {
 			reason = cascadepb.RefuseReason_REFUSE_REASON_UNKNOWN_SOURCE
 		}
 	}
@@ -127,38 +127,24 @@ func (l *link) refuse(id uint32, reason cascadepb.RefuseReason) {
 	}})
 }
 
-// relay notes that flow f carries on what is received from a further node, if it does, so that the path upstream names
-// everyone downstream; and refuses what would run in a circle.
-func (c *Cascade) relay(src *rtpstream.Source, f *sendFlow) cascadepb.RefuseReason {
-	c.mu.Lock()
-	pl := c.byMedia[src]
-	var reason cascadepb.RefuseReason
-	switch {
-	case pl == nil:
-	case slices.Contains(f.path, pl.peer.id):
-		reason = cascadepb.RefuseReason_REFUSE_REASON_LOOP
-	case f.hops >= maxHops:
-		reason = cascadepb.RefuseReason_REFUSE_REASON_TOO_FAR
-	default:
-		pl.down[f] = struct{}{}
+// find returns what the peer asks for: produced here, or elsewhere and to be relayed.
+func (l *link) find(m *cascadepb.FlowOpen, path []mesh.NodeID) *rtpstream.Source {
+	room, source, origin := mesh.RoomName(m.GetRoom()), mesh.SourceID(m.GetSource()), mesh.NodeID(m.GetOrigin())
+	if origin == "" || origin == l.c.self {
+		src, ok := l.c.deps.Local(l.peer.id, room, source)
+		if !ok {
+			return nil
+		}
+		return src
 	}
-	c.mu.Unlock()
-	if pl != nil {
-		pl.peer.signal()
+	if l.c.deps.Relay == nil || slices.Contains(path, origin) {
+		return nil
 	}
-	return reason
-}
-
-func (c *Cascade) unrelay(src *rtpstream.Source, f *sendFlow) {
-	c.mu.Lock()
-	pl := c.byMedia[src]
-	if pl != nil {
-		delete(pl.down, f)
+	src, ok := l.c.deps.Relay(RelayRequest{Peer: l.peer.id, Room: room, Origin: origin, Source: sourceOf(source, m.GetSourceInfo())})
+	if !ok {
+		return nil
 	}
-	c.mu.Unlock()
-	if pl != nil {
-		pl.peer.signal()
-	}
+	return src
 }
 
 // changeFlow takes a new demand or path.

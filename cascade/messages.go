@@ -20,6 +20,35 @@ func pathMessage(path []mesh.NodeID) []string {
 	return out
 }
 
+// sourceInfo describes the source to a node that may have to relay it.
+func (pl *pull) sourceInfo() *cascadepb.SourceInfo {
+	if pl.peer.id == pl.remote.origin {
+		return nil
+	}
+	info := pl.media.Info
+	return &cascadepb.SourceInfo{
+		Audio: info.Audio, MimeType: info.MIMEType, ClockRate: info.ClockRate, Encodings: uint32(info.Encodings),
+	}
+}
+
+func sourceOf(id mesh.SourceID, m *cascadepb.SourceInfo) mesh.Source {
+	return mesh.Source{
+		ID: id, Kind: kindOf(m.GetAudio()), MIMEType: m.GetMimeType(), ClockRate: m.GetClockRate(),
+		Encodings: make([]mesh.Encoding, m.GetEncodings()),
+	}
+}
+
+// sensibleOrigin checks what a FlowOpen says of its source's origin.
+func sensibleOrigin(m *cascadepb.FlowOpen) bool {
+	if m.GetOrigin() != "" {
+		if _, err := mesh.ParseNodeID(m.GetOrigin()); err != nil {
+			return false
+		}
+	}
+	info := m.GetSourceInfo()
+	return len(info.GetMimeType()) <= mesh.MaxNameLength && info.GetEncodings() <= rtpstream.MaxEncodings
+}
+
 func closeMessage(reason cascadepb.CloseReason) *cascadepb.LinkMessage {
 	return &cascadepb.LinkMessage{Version: protocolVersion, Body: &cascadepb.LinkMessage_LinkClose{
 		LinkClose: &cascadepb.LinkClose{Reason: reason},

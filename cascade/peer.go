@@ -2,6 +2,8 @@ package cascade
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
@@ -29,7 +31,7 @@ type peer struct {
 	// Guarded by Cascade.mu.
 	link    *link // the current one, opening or established
 	keeps   int
-	pulls   map[pullKey]*pull
+	pulls   map[*pull]struct{}
 	inbox   []peerEvent
 	banned  time.Duration // not welcome before
 	retryAt time.Duration // of the link
@@ -67,7 +69,7 @@ type step struct {
 }
 
 func newPeer(c *Cascade, id mesh.NodeID) *peer {
-	return &peer{c: c, id: id, wake: make(chan struct{}, 1), pulls: make(map[pullKey]*pull)}
+	return &peer{c: c, id: id, wake: make(chan struct{}, 1), pulls: make(map[*pull]struct{})}
 }
 
 func (p *peer) signal() {
@@ -108,7 +110,6 @@ func (p *peer) step(now time.Duration) (due time.Duration, gone bool) {
 	p.handle(now, l, events)
 	for _, pl := range released {
 		pl.close(now)
-		pl.media.Close()
 	}
 	wanted := keeps > 0
 	for _, s := range p.steps {
@@ -139,14 +140,13 @@ func (p *peer) collect() (l *link, events []peerEvent, released []*pull, keeps i
 	}
 	events, p.inbox = p.inbox, nil
 	p.steps = p.steps[:0]
-	for key, pl := range p.pulls {
-		if pl.refs == 0 {
-			delete(p.pulls, key)
-			delete(c.byMedia, pl.media)
+	for pl := range p.pulls {
+		if !pl.remote.usesLocked(pl) {
+			delete(p.pulls, pl)
 			released = append(released, pl)
 			continue
 		}
-		path, hops := pl.reachLocked()
+		path, hops := pl.remote.reachLocked()
 		p.steps = append(p.steps, step{pl, path, hops})
 	}
 	return l, events, released, p.keeps
@@ -259,10 +259,7 @@ func (p *peer) failedLocked(now time.Duration, proven bool) {
 // closeMedia ends every source when the cascade stops.
 func (p *peer) closeMedia() {
 	p.c.mu.Lock()
-	var media []*pull
-	for _, pl := range p.pulls {
-		media = append(media, pl)
-	}
+	media := slices.Collect(maps.Keys(p.pulls))
 	p.c.mu.Unlock()
 	for _, pl := range media {
 		pl.media.Close()

@@ -2,7 +2,6 @@ package cascade
 
 import (
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +20,8 @@ const (
 	retryMax       = 2 * time.Second
 	maxPath        = 64 // nodes in a flow's path
 	maxHops        = 3
+	switchOverlap  = 500 * time.Millisecond // both ways of a source run this long: more than their delays differ
+	switchPatience = 5 * time.Second        // the same when the new way is open and silent: the source may be
 	never          = time.Duration(1<<63 - 1)
 	flowQuarantine = 5 * time.Second // a flow ID is not used again sooner: late packets must not reach another source
 )
@@ -38,19 +39,18 @@ const (
 	pullOpen
 )
 
-// pull is the receiving end of one source of a peer: a rtpstream.Source whose producer is the link. Consumers and the
-// receive loop touch its atomics, everything else belongs to the peer's goroutine.
+// pull is one way a source comes here: the receiving end of a flow from one peer. Its producer is the link. Consumers
+// and the receive loop touch its atomics, everything else belongs to the peer's goroutine.
 type pull struct {
-	peer  *peer
-	key   pullKey
-	audio bool
-	media *rtpstream.Source
+	peer   *peer
+	remote *remote
+	key    pullKey
+	audio  bool
+	media  *rtpstream.Source // of the remote, shared by its pulls
 
-	refs int                    // guarded by Cascade.mu; handles
-	down map[*sendFlow]struct{} // guarded by Cascade.mu; flows that carry this media on to further nodes
-
-	writeMu sync.Mutex // one writer to a stream at a time, also while a link replaces another
-	wantKey [rtpstream.MaxEncodings]atomic.Bool
+	wantKey  [rtpstream.MaxEncodings]atomic.Bool
+	flowing  atomic.Bool   // packets came since the flow was opened
+	refusals atomic.Uint32 // since the flow was last accepted
 
 	state     pullState
 	link      *link // of the flow
@@ -59,6 +59,7 @@ type pull struct {
 	sentPath  []mesh.NodeID
 	sentAt    time.Duration
 	openedAt  time.Duration
+	flowsAt   time.Duration // when the first packet was noticed, or 0
 	lingering bool
 	emptyAt   time.Duration // when demand ended, while lingering
 	retryAt   time.Duration
@@ -67,37 +68,18 @@ type pull struct {
 	keyTries  [rtpstream.MaxEncodings]int
 }
 
-var _ rtpstream.Feedback = (*pull)(nil)
-
-func newPull(p *peer, key pullKey, src mesh.Source) *pull {
-	pl := &pull{peer: p, key: key, audio: src.Kind == mesh.Audio, down: make(map[*sendFlow]struct{})}
-	pl.media = rtpstream.NewSource(rtpstream.SourceInfo{
-		ID: string(src.ID), Audio: pl.audio, MIMEType: src.MIMEType, ClockRate: src.ClockRate,
-		Encodings: len(src.Encodings),
-	}, pl)
-	return pl
-}
-
-// RequestKeyframe notes the wish; the peer's goroutine sends it, unless one is under way.
-func (pl *pull) RequestKeyframe(encoding uint8) {
-	if encoding < rtpstream.MaxEncodings && !pl.audio {
-		pl.wantKey[encoding].Store(true)
-		pl.peer.signal()
-	}
-}
-
-// DemandChanged wakes the peer's goroutine, which reads the demand.
-func (pl *pull) DemandChanged() { pl.peer.signal() }
-
 // write gives a packet to its stream. Whoever asked for a keyframe before it came has what it asked for. The mutex is
 // held over the sinks: it makes one writer of two links, and nothing else ever takes it.
 func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
 	if pkt.Keyframe {
 		pl.wantKey[s.Encoding].Store(false)
 	}
-	pl.writeMu.Lock()
+	pl.remote.writeMu.Lock()
 	s.Write(pkt)
-	pl.writeMu.Unlock()
+	pl.remote.writeMu.Unlock()
+	if !pl.flowing.Load() && !pl.flowing.Swap(true) {
+		pl.peer.signal()
+	}
 }
 
 // needed reports whether there is a reason to have a link for this source.
@@ -134,8 +116,27 @@ func (pl *pull) step(now time.Duration, l *link, path []mesh.NodeID, hops uint32
 	if pl.state == pullOpening {
 		due = pl.openedAt + pl.peer.c.cfg.OpenTimeout
 	}
-	due = min(due, pl.demand(now, want, path, hops))
+	due = min(due, pl.demand(now, want, path, hops), pl.settle(now))
 	return min(due, pl.keyframes(now, want))
+}
+
+// settle ends the way the source came before, once this one has carried it long enough for no gap to be seen.
+func (pl *pull) settle(now time.Duration) time.Duration {
+	if pl.state != pullOpen || !pl.remote.switching(pl) {
+		return never
+	}
+	if pl.flowsAt == 0 && pl.flowing.Load() {
+		pl.flowsAt = now
+	}
+	end := pl.openedAt + switchPatience
+	if pl.flowsAt != 0 {
+		end = min(end, pl.flowsAt+switchOverlap)
+	}
+	if now < end {
+		return end
+	}
+	pl.remote.settled(pl)
+	return never
 }
 
 func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, path []mesh.NodeID, hops uint32) bool {
@@ -148,12 +149,17 @@ func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, path []m
 	}
 	pl.state, pl.link, pl.flow, pl.openedAt = pullOpening, l, id, now
 	pl.sent, pl.sentAt, pl.sentPath, pl.lingering = want, now, path, false
+	pl.flowsAt = 0
+	pl.flowing.Store(false)
 	l.rx.setFlow(id, pl)
 	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowOpen{FlowOpen: &cascadepb.FlowOpen{
 		Version: protocolVersion, FlowId: id, Room: string(pl.key.room), Source: string(pl.key.source),
 		Demand: demandMessage(want), Path: pathMessage(path), Hops: hops,
+		Origin: string(pl.remote.origin), SourceInfo: pl.sourceInfo(),
 	}}})
-	pl.wish(want.Encodings)
+	if !pl.remote.seamless(pl) {
+		pl.wish(want.Encodings)
+	}
 	return true
 }
 
@@ -240,11 +246,13 @@ func (pl *pull) keyframes(now time.Duration, want rtpstream.Demand) time.Duratio
 func (pl *pull) accepted() {
 	if pl.state == pullOpening {
 		pl.state, pl.backoff = pullOpen, 0
+		pl.refusals.Store(0)
 	}
 }
 
 func (pl *pull) refused(now time.Duration, reason cascadepb.RefuseReason) {
 	pl.peer.stats.flowsRefused.Add(1)
+	pl.refusals.Add(1)
 	pl.forget(now)
 	if reason == cascadepb.RefuseReason_REFUSE_REASON_UNKNOWN_SOURCE {
 		pl.retry(now) // the directory may be ahead of the origin's media by a moment
@@ -254,6 +262,7 @@ func (pl *pull) refused(now time.Duration, reason cascadepb.RefuseReason) {
 }
 
 func (pl *pull) ended(now time.Duration) {
+	pl.refusals.Add(1)
 	pl.forget(now)
 	pl.retryAt = now + retryMax
 }
@@ -281,28 +290,10 @@ func (pl *pull) forget(now time.Duration) {
 // reset makes the pull idle, its link being gone.
 func (pl *pull) reset() {
 	pl.state, pl.link, pl.lingering = pullIdle, nil, false
+	pl.flowing.Store(false)
 }
 
 func (pl *pull) retry(now time.Duration) {
 	pl.backoff = min(max(retryMin, 2*pl.backoff), retryMax)
 	pl.retryAt = now + pl.backoff
-}
-
-// reachLocked returns the nodes the media reaches through this node, this one first, and over how many links at most.
-// Cascade.mu is held.
-func (pl *pull) reachLocked() (path []mesh.NodeID, hops uint32) {
-	if len(pl.down) == 0 {
-		return pl.peer.c.selfPath, 1
-	}
-	path = slices.Clone(pl.peer.c.selfPath)
-	for f := range pl.down {
-		hops = max(hops, f.hops)
-		for _, id := range f.path {
-			if !slices.Contains(path, id) && len(path) < maxPath {
-				path = append(path, id)
-			}
-		}
-	}
-	slices.Sort(path[1:])
-	return path, hops + 1
 }

@@ -1,47 +1,234 @@
 package cascade
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
-// RemoteSource is a handle on a source that another node produces. All handles on one source share its media.
+// RemoteSource is a handle on a source that another node produces. All handles on one source share its media, and the
+// node it is pulled from.
 type RemoteSource struct {
-	pull *pull
-	once sync.Once
+	remote *remote
+	once   sync.Once
 }
 
-// Remote returns a handle on a source produced at another node. Nothing crosses until someone subscribes to its media
-// with a demand. The flow is opened then, closed Config.Linger after the last demand ended, opened again when needed,
-// and re-established by itself while demand lasts: at once when a link fails, with a back-off of 100 ms to 2 s when
-// that does not succeed, every 2 s when the origin does not have the source. The caller closes the handle.
+// Remote returns a handle on a source produced at another node. It is pulled from there until PullFrom says otherwise.
+// Nothing crosses until someone subscribes to its media with a demand. The flow is opened then, closed Config.Linger
+// after the last demand ended, opened again when needed, and re-established by itself while demand lasts: at once when
+// a link fails, with a back-off of 100 ms to 2 s when that does not succeed, every 2 s when the node does not have the
+// source. The caller closes the handle.
 func (c *Cascade) Remote(room mesh.RoomName, src mesh.Source, origin mesh.NodeID) *RemoteSource {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.peerLocked(origin)
 	key := pullKey{room, src.ID}
-	pl, ok := p.pulls[key]
-	if !ok {
-		pl = newPull(p, key, src)
-		p.pulls[key] = pl
-		c.byMedia[pl.media] = pl
+	r, ok := c.remotes[key]
+	if !ok || r.origin != origin {
+		r = newRemoteLocked(c, key, src, origin)
 	}
-	pl.refs++
-	return &RemoteSource{pull: pl}
+	r.refs++
+	return &RemoteSource{remote: r}
 }
 
 // Media is the source as it arrives here: subscribe to it. It is closed with the last handle.
-func (r *RemoteSource) Media() *rtpstream.Source { return r.pull.media }
+func (r *RemoteSource) Media() *rtpstream.Source { return r.remote.media }
+
+// PullFrom changes the node the source is pulled from, the origin or one that relays it, without a gap where the way
+// so far still works: it is given up after the new one has carried packets for a while. Its packets that come twice
+// are dropped.
+func (r *RemoteSource) PullFrom(node mesh.NodeID) { r.remote.pullFrom(node) }
+
+// RemoteStatus is how a source of another node comes here.
+type RemoteStatus struct {
+	From     mesh.NodeID // where it is pulled from, or about to be
+	Flowing  bool        // packets have come since that flow was opened
+	Refusals int         // by that node since it last accepted
+	Relayed  bool        // carried on from here to further nodes
+}
+
+// Status tells how the source comes here.
+func (r *RemoteSource) Status() RemoteStatus {
+	c := r.remote.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	via := r.remote.via
+	return RemoteStatus{
+		From: via.peer.id, Flowing: via.flowing.Load(), Refusals: int(via.refusals.Load()),
+		Relayed: len(r.remote.down) > 0,
+	}
+}
 
 // Close gives the handle back. The last one ends the flow and every subscription at once. It is idempotent.
-func (r *RemoteSource) Close() {
-	r.once.Do(func() {
-		pl := r.pull
-		pl.peer.c.mu.Lock()
-		pl.refs--
-		pl.peer.c.mu.Unlock()
+func (r *RemoteSource) Close() { r.once.Do(r.remote.release) }
+
+// remote is a source of another node as this node has it: one media, however it comes. It comes by one pull, and for
+// the moment of a switch by two.
+type remote struct {
+	c      *Cascade
+	key    pullKey
+	origin mesh.NodeID
+	media  *rtpstream.Source
+
+	writeMu sync.Mutex // one writer to a stream at a time, also while a link or a pull replaces another
+
+	// Guarded by Cascade.mu.
+	refs int                    // handles
+	via  *pull                  // how it comes
+	old  *pull                  // how it came before, until via has settled; or nil
+	down map[*sendFlow]struct{} // flows that carry the media on to further nodes
+}
+
+var _ rtpstream.Feedback = (*remote)(nil)
+
+func newRemoteLocked(c *Cascade, key pullKey, src mesh.Source, origin mesh.NodeID) *remote {
+	r := &remote{c: c, key: key, origin: origin, down: make(map[*sendFlow]struct{})}
+	r.media = rtpstream.NewSource(rtpstream.SourceInfo{
+		ID: string(src.ID), Audio: src.Kind == mesh.Audio, MIMEType: src.MIMEType, ClockRate: src.ClockRate,
+		Encodings: len(src.Encodings),
+	}, r)
+	r.via = r.newPullLocked(origin)
+	c.remotes[key] = r
+	c.byMedia[r.media] = r
+	return r
+}
+
+func (r *remote) newPullLocked(from mesh.NodeID) *pull {
+	p := r.c.peerLocked(from)
+	pl := &pull{peer: p, remote: r, key: r.key, audio: r.media.Info.Audio, media: r.media}
+	p.pulls[pl] = struct{}{}
+	return pl
+}
+
+// RequestKeyframe notes the wish; the peer's goroutine sends it, unless one is under way.
+func (r *remote) RequestKeyframe(encoding uint8) {
+	if encoding >= rtpstream.MaxEncodings || r.media.Info.Audio {
+		return
+	}
+	for _, pl := range r.pulls() {
+		pl.wantKey[encoding].Store(true)
 		pl.peer.signal()
-	})
+	}
+}
+
+// DemandChanged wakes the peers' goroutines, which read the demand.
+func (r *remote) DemandChanged() {
+	for _, pl := range r.pulls() {
+		pl.peer.signal()
+	}
+}
+
+func (r *remote) pulls() []*pull {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	if r.old == nil {
+		return []*pull{r.via}
+	}
+	return []*pull{r.via, r.old}
+}
+
+func (r *remote) pullFrom(node mesh.NodeID) {
+	c := r.c
+	c.mu.Lock()
+	if r.refs == 0 || r.via.peer.id == node || node == c.self {
+		c.mu.Unlock()
+		return
+	}
+	last, dropped := r.via, r.old
+	if r.old != nil && r.old.peer.id == node {
+		r.via = r.old // back before the switch was over
+	} else {
+		r.via = r.newPullLocked(node)
+	}
+	if last.flowing.Load() || r.old == nil || r.old == r.via {
+		r.old = last
+	}
+	via := r.via
+	c.mu.Unlock()
+	for _, pl := range []*pull{via, last, dropped} {
+		if pl != nil {
+			pl.peer.signal()
+		}
+	}
+}
+
+// switching reports whether pl is the new of two ways.
+func (r *remote) switching(pl *pull) bool {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	return r.via == pl && r.old != nil
+}
+
+// seamless reports whether the source still comes by another way than pl, so that a decoder here misses nothing.
+func (r *remote) seamless(pl *pull) bool {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	return r.via == pl && r.old != nil && r.old.flowing.Load()
+}
+
+// settled ends the way before pl.
+func (r *remote) settled(pl *pull) {
+	r.c.mu.Lock()
+	var old *pull
+	if r.via == pl {
+		old, r.old = r.old, nil
+	}
+	r.c.mu.Unlock()
+	if old != nil {
+		old.peer.signal()
+	}
+}
+
+func (r *remote) release() {
+	c := r.c
+	c.mu.Lock()
+	r.refs--
+	last := r.refs == 0
+	via, old := r.via, r.old
+	if last {
+		delete(c.byMedia, r.media)
+		if c.remotes[r.key] == r {
+			delete(c.remotes, r.key)
+		}
+	}
+	c.mu.Unlock()
+	if !last {
+		return
+	}
+	r.media.Close()
+	for _, pl := range []*pull{via, old} {
+		if pl != nil {
+			pl.peer.signal()
+		}
+	}
+}
+
+// usesLocked reports whether pl is still a way the source comes. Cascade.mu is held.
+func (r *remote) usesLocked(pl *pull) bool { return r.refs > 0 && (pl == r.via || pl == r.old) }
+
+// reachLocked returns the nodes the media reaches through this node, this one first, and over how many links at most.
+// Cascade.mu is held.
+func (r *remote) reachLocked() (path []mesh.NodeID, hops uint32) {
+	if len(r.down) == 0 {
+		return r.c.selfPath, 1
+	}
+	path = slices.Clone(r.c.selfPath)
+	for f := range r.down {
+		hops = max(hops, f.hops)
+		for _, id := range f.path {
+			if !slices.Contains(path, id) && len(path) < maxPath {
+				path = append(path, id)
+			}
+		}
+	}
+	slices.SortFunc(path[1:], cmp.Compare[mesh.NodeID])
+	return path, hops + 1
+}
+
+// comesThroughLocked reports whether one of nodes is where the source comes from. Cascade.mu is held.
+func (r *remote) comesThroughLocked(nodes []mesh.NodeID) bool {
+	return slices.Contains(nodes, r.via.peer.id) || (r.old != nil && slices.Contains(nodes, r.old.peer.id)) ||
+		slices.Contains(nodes, r.origin)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
@@ -204,7 +205,7 @@ func TestPacketPathAllocs(t *testing.T) {
 	s, lanes, f, cam := newTestSender(t, 2)
 	var pool rtpstream.Pool
 	r := newReceiver(DefaultConfig(), &pool, new(counters))
-	pl := newPull(&peer{c: &Cascade{}, wake: make(chan struct{}, 1)}, pullKey{}, cam.mesh())
+	pl := pullOf(cam)
 	r.setFlow(1, pl)
 	sink := countSink{}
 	sub := pl.media.Subscribe(&sink)
@@ -245,7 +246,7 @@ func BenchmarkPacketPath(b *testing.B) {
 	s, lanes, f, cam := newTestSender(b, 2)
 	var pool rtpstream.Pool
 	r := newReceiver(DefaultConfig(), &pool, new(counters))
-	pl := newPull(&peer{c: &Cascade{}, wake: make(chan struct{}, 1)}, pullKey{}, cam.mesh())
+	pl := pullOf(cam)
 	r.setFlow(1, pl)
 	pl.media.Subscribe(&countSink{}).SetDemand(all(0))
 	buf := make([]byte, 0, 2048)
@@ -272,4 +273,12 @@ func BenchmarkPacketPath(b *testing.B) {
 			r.deliver(&in)
 		}
 	}
+}
+
+// pullOf is a pull of a cascade that does not run.
+func pullOf(cam *camera) *pull {
+	c := &Cascade{
+		peers: map[mesh.NodeID]*peer{}, remotes: map[pullKey]*remote{}, byMedia: map[*rtpstream.Source]*remote{},
+	}
+	return newRemoteLocked(c, pullKey{}, cam.mesh(), "peer").via
 }

@@ -844,7 +844,11 @@ type FlowOpen struct {
 	// Every node the media will reach over this flow, the opener first. A node that finds itself in it refuses.
 	Path []string `protobuf:"bytes,6,rep,name=path,proto3" json:"path,omitempty"`
 	// Links the media has still to pass, this one included, on the longest way.
-	Hops          uint32 `protobuf:"varint,7,opt,name=hops,proto3" json:"hops,omitempty"`
+	Hops uint32 `protobuf:"varint,7,opt,name=hops,proto3" json:"hops,omitempty"`
+	// The node that produces the source. Empty is the node asked; another one makes the node asked a relay.
+	Origin string `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`
+	// What a relay must know of the source to take it in. Absent when the node asked is the origin.
+	SourceInfo    *SourceInfo `protobuf:"bytes,9,opt,name=source_info,json=sourceInfo,proto3" json:"source_info,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -928,6 +932,92 @@ func (x *FlowOpen) GetHops() uint32 {
 	return 0
 }
 
+func (x *FlowOpen) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *FlowOpen) GetSourceInfo() *SourceInfo {
+	if x != nil {
+		return x.SourceInfo
+	}
+	return nil
+}
+
+// SourceInfo is what does not change while a source lives.
+type SourceInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Audio bool                   `protobuf:"varint,1,opt,name=audio,proto3" json:"audio,omitempty"`
+	// RFC 4855 media type: "video/VP8", "audio/opus".
+	MimeType string `protobuf:"bytes,2,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"`
+	// Hz.
+	ClockRate uint32 `protobuf:"varint,3,opt,name=clock_rate,json=clockRate,proto3" json:"clock_rate,omitempty"`
+	// Simulcast encodings, 1 to 4.
+	Encodings     uint32 `protobuf:"varint,4,opt,name=encodings,proto3" json:"encodings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceInfo) Reset() {
+	*x = SourceInfo{}
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceInfo) ProtoMessage() {}
+
+func (x *SourceInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceInfo.ProtoReflect.Descriptor instead.
+func (*SourceInfo) Descriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SourceInfo) GetAudio() bool {
+	if x != nil {
+		return x.Audio
+	}
+	return false
+}
+
+func (x *SourceInfo) GetMimeType() string {
+	if x != nil {
+		return x.MimeType
+	}
+	return ""
+}
+
+func (x *SourceInfo) GetClockRate() uint32 {
+	if x != nil {
+		return x.ClockRate
+	}
+	return 0
+}
+
+func (x *SourceInfo) GetEncodings() uint32 {
+	if x != nil {
+		return x.Encodings
+	}
+	return 0
+}
+
 // FlowAccept answers FlowOpen: packets may come from now on.
 type FlowAccept struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -938,7 +1028,7 @@ type FlowAccept struct {
 
 func (x *FlowAccept) Reset() {
 	*x = FlowAccept{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1040,7 @@ func (x *FlowAccept) String() string {
 func (*FlowAccept) ProtoMessage() {}
 
 func (x *FlowAccept) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1053,7 @@ func (x *FlowAccept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowAccept.ProtoReflect.Descriptor instead.
 func (*FlowAccept) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{9}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FlowAccept) GetFlowId() uint32 {
@@ -984,7 +1074,7 @@ type FlowRefuse struct {
 
 func (x *FlowRefuse) Reset() {
 	*x = FlowRefuse{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1086,7 @@ func (x *FlowRefuse) String() string {
 func (*FlowRefuse) ProtoMessage() {}
 
 func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1099,7 @@ func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowRefuse.ProtoReflect.Descriptor instead.
 func (*FlowRefuse) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{10}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FlowRefuse) GetFlowId() uint32 {
@@ -1039,7 +1129,7 @@ type FlowDemand struct {
 
 func (x *FlowDemand) Reset() {
 	*x = FlowDemand{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1141,7 @@ func (x *FlowDemand) String() string {
 func (*FlowDemand) ProtoMessage() {}
 
 func (x *FlowDemand) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1154,7 @@ func (x *FlowDemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowDemand.ProtoReflect.Descriptor instead.
 func (*FlowDemand) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FlowDemand) GetFlowId() uint32 {
@@ -1105,7 +1195,7 @@ type FlowClose struct {
 
 func (x *FlowClose) Reset() {
 	*x = FlowClose{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1207,7 @@ func (x *FlowClose) String() string {
 func (*FlowClose) ProtoMessage() {}
 
 func (x *FlowClose) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1220,7 @@ func (x *FlowClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowClose.ProtoReflect.Descriptor instead.
 func (*FlowClose) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FlowClose) GetFlowId() uint32 {
@@ -1151,7 +1241,7 @@ type KeyframeRequest struct {
 
 func (x *KeyframeRequest) Reset() {
 	*x = KeyframeRequest{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1253,7 @@ func (x *KeyframeRequest) String() string {
 func (*KeyframeRequest) ProtoMessage() {}
 
 func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1266,7 @@ func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyframeRequest.ProtoReflect.Descriptor instead.
 func (*KeyframeRequest) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KeyframeRequest) GetFlowId() uint32 {
@@ -1206,7 +1296,7 @@ type ClockUpdate struct {
 
 func (x *ClockUpdate) Reset() {
 	*x = ClockUpdate{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1308,7 @@ func (x *ClockUpdate) String() string {
 func (*ClockUpdate) ProtoMessage() {}
 
 func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1321,7 @@ func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockUpdate.ProtoReflect.Descriptor instead.
 func (*ClockUpdate) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClockUpdate) GetFlowId() uint32 {
@@ -1272,7 +1362,7 @@ type SourceEnded struct {
 
 func (x *SourceEnded) Reset() {
 	*x = SourceEnded{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1374,7 @@ func (x *SourceEnded) String() string {
 func (*SourceEnded) ProtoMessage() {}
 
 func (x *SourceEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1387,7 @@ func (x *SourceEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEnded.ProtoReflect.Descriptor instead.
 func (*SourceEnded) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SourceEnded) GetFlowId() uint32 {
@@ -1321,7 +1411,7 @@ type LaneHello struct {
 
 func (x *LaneHello) Reset() {
 	*x = LaneHello{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1423,7 @@ func (x *LaneHello) String() string {
 func (*LaneHello) ProtoMessage() {}
 
 func (x *LaneHello) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1436,7 @@ func (x *LaneHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHello.ProtoReflect.Descriptor instead.
 func (*LaneHello) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LaneHello) GetVersion() uint32 {
@@ -1419,7 +1509,7 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\"I\n" +
 	"\x06Demand\x12\x1c\n" +
 	"\tencodings\x18\x01 \x01(\rR\tencodings\x12!\n" +
-	"\fmax_temporal\x18\x02 \x01(\rR\vmaxTemporal\"\xc6\x01\n" +
+	"\fmax_temporal\x18\x02 \x01(\rR\vmaxTemporal\"\xa0\x02\n" +
 	"\bFlowOpen\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\aflow_id\x18\x02 \x01(\rR\x06flowId\x12\x12\n" +
@@ -1427,7 +1517,17 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x123\n" +
 	"\x06demand\x18\x05 \x01(\v2\x1b.meridian.cascade.v1.DemandR\x06demand\x12\x12\n" +
 	"\x04path\x18\x06 \x03(\tR\x04path\x12\x12\n" +
-	"\x04hops\x18\a \x01(\rR\x04hops\"%\n" +
+	"\x04hops\x18\a \x01(\rR\x04hops\x12\x16\n" +
+	"\x06origin\x18\b \x01(\tR\x06origin\x12@\n" +
+	"\vsource_info\x18\t \x01(\v2\x1f.meridian.cascade.v1.SourceInfoR\n" +
+	"sourceInfo\"|\n" +
+	"\n" +
+	"SourceInfo\x12\x14\n" +
+	"\x05audio\x18\x01 \x01(\bR\x05audio\x12\x1b\n" +
+	"\tmime_type\x18\x02 \x01(\tR\bmimeType\x12\x1d\n" +
+	"\n" +
+	"clock_rate\x18\x03 \x01(\rR\tclockRate\x12\x1c\n" +
+	"\tencodings\x18\x04 \x01(\rR\tencodings\"%\n" +
 	"\n" +
 	"FlowAccept\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\"`\n" +
@@ -1491,7 +1591,7 @@ func file_meridian_cascade_v1_cascade_proto_rawDescGZIP() []byte {
 }
 
 var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(CloseReason)(0),        // 0: meridian.cascade.v1.CloseReason
 	(RefuseReason)(0),       // 1: meridian.cascade.v1.RefuseReason
@@ -1504,14 +1604,15 @@ var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(*Pong)(nil),            // 8: meridian.cascade.v1.Pong
 	(*Demand)(nil),          // 9: meridian.cascade.v1.Demand
 	(*FlowOpen)(nil),        // 10: meridian.cascade.v1.FlowOpen
-	(*FlowAccept)(nil),      // 11: meridian.cascade.v1.FlowAccept
-	(*FlowRefuse)(nil),      // 12: meridian.cascade.v1.FlowRefuse
-	(*FlowDemand)(nil),      // 13: meridian.cascade.v1.FlowDemand
-	(*FlowClose)(nil),       // 14: meridian.cascade.v1.FlowClose
-	(*KeyframeRequest)(nil), // 15: meridian.cascade.v1.KeyframeRequest
-	(*ClockUpdate)(nil),     // 16: meridian.cascade.v1.ClockUpdate
-	(*SourceEnded)(nil),     // 17: meridian.cascade.v1.SourceEnded
-	(*LaneHello)(nil),       // 18: meridian.cascade.v1.LaneHello
+	(*SourceInfo)(nil),      // 11: meridian.cascade.v1.SourceInfo
+	(*FlowAccept)(nil),      // 12: meridian.cascade.v1.FlowAccept
+	(*FlowRefuse)(nil),      // 13: meridian.cascade.v1.FlowRefuse
+	(*FlowDemand)(nil),      // 14: meridian.cascade.v1.FlowDemand
+	(*FlowClose)(nil),       // 15: meridian.cascade.v1.FlowClose
+	(*KeyframeRequest)(nil), // 16: meridian.cascade.v1.KeyframeRequest
+	(*ClockUpdate)(nil),     // 17: meridian.cascade.v1.ClockUpdate
+	(*SourceEnded)(nil),     // 18: meridian.cascade.v1.SourceEnded
+	(*LaneHello)(nil),       // 19: meridian.cascade.v1.LaneHello
 }
 var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	3,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
@@ -1521,22 +1622,23 @@ var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	7,  // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
 	8,  // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
 	10, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
-	11, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
-	12, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
-	13, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
-	14, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
-	15, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
-	16, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
-	17, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
+	12, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
+	13, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
+	14, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
+	15, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
+	16, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
+	17, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
+	18, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
 	0,  // 14: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
 	9,  // 15: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
-	1,  // 16: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
-	9,  // 17: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 16: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
+	1,  // 17: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
+	9,  // 18: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_meridian_cascade_v1_cascade_proto_init() }
@@ -1566,7 +1668,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_cascade_v1_cascade_proto_rawDesc), len(file_meridian_cascade_v1_cascade_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
