@@ -104,3 +104,36 @@ func BenchmarkDelayConn(b *testing.B) {
 		_, _ = d.WriteTo(payload, addr)
 	}
 }
+
+// A black hole swallows what is in flight too, and one destination only.
+func TestDelayConnBlackHole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSwitch(1)
+		defer func() { require.NoError(t, s.Close()) }()
+		a, b, c := listen(t, s, hostA), listen(t, s, hostB), listen(t, s, hostC)
+		d := NewDelayConn(a, 1)
+		defer func() { require.NoError(t, d.Close()) }()
+		toB, toC := netip.AddrPortFrom(hostB, 7000), netip.AddrPortFrom(hostC, 7000)
+		require.NoError(t, d.Set(toB, Link{Delay: 40 * time.Millisecond}))
+		write := func(to *Endpoint, n uint32) {
+			_, err := d.WriteTo(binary.BigEndian.AppendUint32(nil, n), to.LocalAddr())
+			require.NoError(t, err)
+		}
+		write(b, 1)
+		d.Block(toB)
+		d.Unblock(toC) // was not blocked
+		write(b, 2)
+		write(c, 3)
+		require.Empty(t, receive(t, b, time.Second))
+		require.Equal(t, []uint32{3}, receive(t, c, time.Millisecond))
+		require.Equal(t, Stats{Blocked: 2}, d.LinkStats(toB))
+		require.Zero(t, d.LinkStats(toC), "no setting")
+		d.Block(toC)
+		d.Heal()
+		write(b, 4)
+		write(c, 5)
+		require.Equal(t, []uint32{4}, receive(t, b, time.Second))
+		require.Equal(t, []uint32{5}, receive(t, c, time.Second))
+		require.Equal(t, Stats{Passed: 3, Blocked: 2}, d.Stats())
+	})
+}

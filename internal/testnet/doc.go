@@ -1,17 +1,20 @@
 // Package testnet emulates wide-area networks: delay, jitter, random and bursty loss, limited rate, black holes and
 // partitions. Tests run whole meshes over it in memory, and `meridian dev --delay` puts it between real processes.
 //
-//	             ┌─ link.go ───────────────┐
-//	WriteTo ───▶ │ shaper: lost? blocked?  │ ──▶ scheduler (heap by due time) ──▶ deliver
+//	             ┌─ shaper.go ─────────────┐
+//	WriteTo ───▶ │ Link: lost? queue full? │ ──▶ scheduler (Timeline: heap by due time) ──▶ deliver
 //	             │ when does it arrive?    │
 //	             └─────────────────────────┘
 //	DelayConn: deliver = WriteTo of the wrapped net.PacketConn        (real sockets, one-way, outgoing only)
 //	Switch:    deliver = inbox of the Endpoint with that address      (in memory, one Link per direction and host pair)
 //
+// Package bench/wan puts the same Shaper and Timeline between network namespaces, for programs that know nothing of it.
+//
 // # Doors
 //
-// NewDelayConn wraps a socket; Set and Block change what happens to packets for one destination while it runs.
+// NewDelayConn wraps a socket; Set, Block and Heal change what happens to packets for one destination while it runs.
 // NewSwitch makes a network; Listen joins it; Set, SetDefault, Block, Partition and Heal change it while it runs.
+// Stats counts all packets, LinkStats those of one direction.
 //
 // # Goroutines
 //
@@ -21,11 +24,16 @@
 //
 // # Units and limits
 //
-// Loss is a share from 0 to 1. Rate is bits per second of UDP payload. At most MaxInFlight packets are in flight per
+// Loss is a share from 0 to 1 and comes before the queue. Rate is bits per second of UDP payload; its queue drops
+// newcomers (tail drop) when it is full by time or by bytes. At most MaxInFlight packets are in flight per
 // DelayConn or Switch and InboxPackets wait in one Endpoint; what exceeds that is dropped and counted. A DelayConn
-// sends on ticks of 0.5 ms, so that many packets share one timer: a packet is late by up to that, never early. A Switch is exact.
-// Packets of one direction are never reordered: jitter moves a packet back to its predecessor's time at the earliest.
-// The same seed and the same sequence of packets give the same losses and delays.
+// sends on ticks of 0.5 ms, so that many packets share one timer: a packet is late by up to that, never early. A
+// Switch is exact. Packets of one direction keep their order unless Link.Reorder: jitter moves a packet back to its
+// predecessor's time at the earliest. A changed Link applies to packets sent from then on, a Block also to those in
+// flight. The same seed and the same sequence of packets give the same losses and delays.
+//
+// A DelayConn adds less than 1 µs of CPU to the ~10 µs that a packet's way over loopback costs anyway, at 10,000
+// packets/s to each of four destinations (go test -run - -bench DelayConn ./internal/testnet).
 //
 // # References
 //

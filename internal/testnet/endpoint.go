@@ -15,20 +15,21 @@ const InboxPackets = 4096
 type Endpoint struct {
 	net    *Switch
 	addr   netip.AddrPort
+	local  net.Addr // addr
 	read   deadline
 	closed chan struct{}
 	once   sync.Once
 	wake   chan struct{} // capacity 1: the inbox is not empty
 
 	mu    sync.Mutex
-	inbox []datagram // guarded by mu
-	head  int        // guarded by mu; inbox[:head] was read
+	inbox []*datagram // guarded by mu
+	head  int         // guarded by mu; inbox[:head] was read
 }
 
 var _ net.PacketConn = (*Endpoint)(nil)
 
 func newEndpoint(s *Switch, addr netip.AddrPort) *Endpoint {
-	return &Endpoint{net: s, addr: addr, read: newDeadline(), closed: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &Endpoint{net: s, addr: addr, local: net.UDPAddrFromAddrPort(addr), read: newDeadline(), closed: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // ReadFrom waits for a packet. What does not fit b is lost. It returns os.ErrDeadlineExceeded or net.ErrClosed.
@@ -43,9 +44,9 @@ func (e *Endpoint) ReadFrom(b []byte) (int, net.Addr, error) {
 		default:
 		}
 		if d, ok := e.pop(); ok {
-			n := copy(b, *d.buf)
+			n, from := copy(b, d.buf), d.sender
 			d.release()
-			return n, net.UDPAddrFromAddrPort(d.from), nil
+			return n, from, nil
 		}
 		select {
 		case <-e.wake:
@@ -66,7 +67,7 @@ func (e *Endpoint) WriteTo(b []byte, addr net.Addr) (int, error) {
 		return 0, net.ErrClosed
 	default:
 	}
-	e.net.send(e.addr, to, b)
+	e.net.send(e, to, b)
 	return len(b), nil
 }
 
@@ -81,7 +82,7 @@ func (e *Endpoint) Close() error {
 }
 
 // LocalAddr returns the address given to Listen.
-func (e *Endpoint) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(e.addr) }
+func (e *Endpoint) LocalAddr() net.Addr { return e.local }
 
 // SetDeadline sets the read deadline: writes never wait.
 func (e *Endpoint) SetDeadline(t time.Time) error { return e.SetReadDeadline(t) }
@@ -101,7 +102,7 @@ func (e *Endpoint) SetReadBuffer(int) error { return nil }
 // SetWriteBuffer does nothing.
 func (e *Endpoint) SetWriteBuffer(int) error { return nil }
 
-func (e *Endpoint) push(d datagram) bool {
+func (e *Endpoint) push(d *datagram) bool {
 	e.mu.Lock()
 	if len(e.inbox)-e.head >= InboxPackets {
 		e.mu.Unlock()
@@ -118,14 +119,14 @@ func (e *Endpoint) push(d datagram) bool {
 	return true
 }
 
-func (e *Endpoint) pop() (datagram, bool) {
+func (e *Endpoint) pop() (*datagram, bool) {
 	e.mu.Lock()
 	if e.head == len(e.inbox) {
 		e.mu.Unlock()
-		return datagram{}, false
+		return nil, false
 	}
 	d := e.inbox[e.head]
-	e.inbox[e.head] = datagram{}
+	e.inbox[e.head] = nil
 	e.head++
 	more := e.head < len(e.inbox)
 	e.mu.Unlock()

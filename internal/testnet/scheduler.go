@@ -1,95 +1,71 @@
 package testnet
 
 import (
-	"container/heap"
+	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // MaxInFlight is how many packets one DelayConn or Switch holds at most; more are dropped.
-const MaxInFlight = 32768
+const MaxInFlight = 65536
 
-// datagram is one packet in flight.
+// datagram is one packet in flight, pooled.
 type datagram struct {
-	due      time.Time
-	order    uint64 // breaks ties, so that packets due at the same time keep their order
-	from, to netip.AddrPort
-	buf      *[]byte       // pooled; owned by the datagram until released
-	pending  *atomic.Int64 // in-flight count of its direction, decremented on delivery; may be nil
+	from, to netip.AddrPort // in a Switch
+	sender   net.Addr       // from, as ReadFrom returns it
+	dst      *delayed       // in a DelayConn
+	path     *path          // its direction
+	buf      []byte
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+var datagrams = sync.Pool{New: func() any { return &datagram{buf: make([]byte, 0, 2048)} }}
 
-func newBuffer(b []byte) *[]byte {
-	p := buffers.Get().(*[]byte)
-	*p = append((*p)[:0], b...)
-	return p
-}
-
-func (d *datagram) release() {
-	if cap(*d.buf) <= 2048 {
-		buffers.Put(d.buf)
-	}
-	d.buf = nil
-}
-
-type datagramHeap []datagram
-
-func (h datagramHeap) Len() int { return len(h) }
-func (h datagramHeap) Less(i, j int) bool {
-	if h[i].due.Equal(h[j].due) {
-		return h[i].order < h[j].order
-	}
-	return h[i].due.Before(h[j].due)
-}
-func (h datagramHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *datagramHeap) Push(x any)   { *h = append(*h, x.(datagram)) }
-func (h *datagramHeap) Pop() any {
-	old := *h
-	n := len(old) - 1
-	d := old[n]
-	old[n] = datagram{}
-	*h = old[:n]
+func newDatagram(p *path, b []byte) *datagram {
+	d := datagrams.Get().(*datagram)
+	d.path = p
+	d.buf = append(d.buf[:0], b...)
 	return d
+}
+
+// release gives d back; nobody may use it afterwards.
+func (d *datagram) release() {
+	if cap(d.buf) > 2048 {
+		return
+	}
+	*d = datagram{buf: d.buf}
+	datagrams.Put(d)
 }
 
 // scheduler delivers datagrams when they are due, one at a time, in order of due time.
 type scheduler struct {
-	deliver func(datagram) // owns the buffer
+	deliver func(*datagram) // owns the datagram
 
 	mu     sync.Mutex
-	queue  datagramHeap // guarded by mu
-	order  uint64       // guarded by mu
-	closed bool         // guarded by mu
+	queue  Timeline[*datagram] // guarded by mu
+	closed bool                // guarded by mu
 
 	wake chan struct{} // capacity 1: the earliest due time changed
 	stop chan struct{}
 	done chan struct{}
 }
 
-func newScheduler(deliver func(datagram)) *scheduler {
+func newScheduler(deliver func(*datagram)) *scheduler {
 	s := &scheduler{deliver: deliver, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	go s.run()
 	return s
 }
 
 // add takes over d. It reports false when the scheduler is full or closed; d was released then.
-func (s *scheduler) add(d datagram) bool {
+func (s *scheduler) add(due time.Time, d *datagram) bool {
 	s.mu.Lock()
-	if s.closed || len(s.queue) >= MaxInFlight {
+	if s.closed || s.queue.Len() >= MaxInFlight {
 		s.mu.Unlock()
 		d.release()
 		return false
 	}
-	s.order++
-	d.order = s.order
-	if d.pending != nil {
-		d.pending.Add(1)
-	}
-	heap.Push(&s.queue, d)
-	first := s.queue[0].order == d.order
+	d.path.pending.Add(1)
+	first := s.queue.Push(due, d)
 	s.mu.Unlock()
 	if first {
 		select {
@@ -104,15 +80,15 @@ func (s *scheduler) run() {
 	defer close(s.done)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var batch []datagram
+	var batch []*datagram
 	for {
 		var wait time.Duration
 		batch, wait = s.takeDue(batch[:0])
-		for _, d := range batch {
+		for i, d := range batch {
+			p := d.path
 			s.deliver(d)
-			if d.pending != nil {
-				d.pending.Add(-1)
-			}
+			p.pending.Add(-1)
+			batch[i] = nil
 		}
 		if len(batch) > 0 {
 			continue
@@ -128,17 +104,22 @@ func (s *scheduler) run() {
 }
 
 // takeDue appends up to 64 due datagrams to batch, and says how long to wait when there are none.
-func (s *scheduler) takeDue(batch []datagram) ([]datagram, time.Duration) {
+func (s *scheduler) takeDue(batch []*datagram) ([]*datagram, time.Duration) {
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	for len(s.queue) > 0 && len(batch) < 64 && !s.queue[0].due.After(now) {
-		batch = append(batch, heap.Pop(&s.queue).(datagram))
+	for len(batch) < 64 {
+		d, ok := s.queue.PopDue(now)
+		if !ok {
+			break
+		}
+		batch = append(batch, d)
 	}
-	if len(s.queue) == 0 {
+	next, ok := s.queue.Next()
+	if !ok {
 		return batch, time.Hour
 	}
-	return batch, s.queue[0].due.Sub(now)
+	return batch, next.Sub(now)
 }
 
 // close ends the goroutine, waits for it and drops what is in flight. It is idempotent. It must not be called by deliver.
@@ -146,7 +127,7 @@ func (s *scheduler) close() {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
-	s.queue = nil
+	s.queue = Timeline[*datagram]{}
 	s.mu.Unlock()
 	if first {
 		close(s.stop)

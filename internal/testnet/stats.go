@@ -11,6 +11,24 @@ type Stats struct {
 	Unreachable uint64 // nobody listens there (Switch), or the socket refused (DelayConn)
 }
 
+// Sent is the number of packets whose fate is known.
+func (s Stats) Sent() uint64 { return s.Passed + s.Lost + s.Blocked + s.Overflow + s.Unreachable }
+
+// Add returns the sums of s and o.
+func (s Stats) Add(o Stats) Stats {
+	return Stats{
+		Passed: s.Passed + o.Passed, Lost: s.Lost + o.Lost, Blocked: s.Blocked + o.Blocked,
+		Overflow: s.Overflow + o.Overflow, Unreachable: s.Unreachable + o.Unreachable,
+	}
+}
+
+// path is one direction: what happens on it, and what happened.
+type path struct {
+	shaper  *Shaper // guarded by the owner's lock
+	pending atomic.Int64
+	counters
+}
+
 type counters struct{ passed, lost, blocked, overflow, unreachable atomic.Uint64 }
 
 func (c *counters) stats() Stats {
@@ -20,8 +38,8 @@ func (c *counters) stats() Stats {
 	}
 }
 
-func (c *counters) refuse(v verdict) {
-	if v == lost {
+func (c *counters) refuse(v Verdict) {
+	if v == Lost {
 		c.lost.Add(1)
 	} else {
 		c.overflow.Add(1)

@@ -15,15 +15,14 @@ var ErrAddrInUse = errors.New("address in use")
 // Switch is a network in memory. Every IP address is a host with any number of ports; Links apply between hosts, in
 // one direction each. All methods may be called concurrently.
 type Switch struct {
-	seed     uint64
-	sched    *scheduler
-	counters counters
+	seed  uint64
+	sched *scheduler
 
 	mu        sync.Mutex
 	endpoints map[netip.AddrPort]*Endpoint // guarded by mu
 	fallback  Link                         // guarded by mu
 	links     map[direction]Link           // guarded by mu; overrides fallback
-	shapers   map[direction]*shaper        // guarded by mu
+	paths     map[direction]*path          // guarded by mu
 	blocked   map[direction]struct{}       // guarded by mu
 	side      map[netip.Addr]int           // guarded by mu; nil without a partition
 	nextPort  uint16                       // guarded by mu
@@ -38,7 +37,7 @@ func NewSwitch(seed uint64) *Switch {
 		seed:      seed,
 		endpoints: make(map[netip.AddrPort]*Endpoint),
 		links:     make(map[direction]Link),
-		shapers:   make(map[direction]*shaper),
+		paths:     make(map[direction]*path),
 		blocked:   make(map[direction]struct{}),
 		nextPort:  49152,
 	}
@@ -83,9 +82,9 @@ func (s *Switch) SetDefault(l Link) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fallback = l
-	for d, sh := range s.shapers {
+	for d, p := range s.paths {
 		if _, own := s.links[d]; !own {
-			sh.link = l
+			p.shaper.Set(l)
 		}
 	}
 	return nil
@@ -100,8 +99,8 @@ func (s *Switch) Set(from, to netip.Addr, l Link) error {
 	defer s.mu.Unlock()
 	d := direction{from.Unmap(), to.Unmap()}
 	s.links[d] = l
-	if sh, ok := s.shapers[d]; ok {
-		sh.link = l
+	if p, ok := s.paths[d]; ok {
+		p.shaper.Set(l)
 	}
 	return nil
 }
@@ -151,7 +150,24 @@ func (s *Switch) Heal() {
 }
 
 // Stats counts packets sent so far over the whole network.
-func (s *Switch) Stats() Stats { return s.counters.stats() }
+func (s *Switch) Stats() (sum Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.paths {
+		sum = sum.Add(p.stats())
+	}
+	return sum
+}
+
+// LinkStats counts packets sent so far from one host to another, in this direction only.
+func (s *Switch) LinkStats(from, to netip.Addr) Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p, ok := s.paths[direction{from.Unmap(), to.Unmap()}]; ok {
+		return p.stats()
+	}
+	return Stats{}
+}
 
 // Close closes all endpoints and drops what is in flight. It is idempotent.
 func (s *Switch) Close() error {
@@ -170,59 +186,60 @@ func (s *Switch) Close() error {
 }
 
 // send is called by endpoints. It copies b.
-func (s *Switch) send(from, to netip.AddrPort, b []byte) {
+func (s *Switch) send(from *Endpoint, to netip.AddrPort, b []byte) {
 	now := time.Now()
 	s.mu.Lock()
-	d := direction{from.Addr(), to.Addr()}
+	defer s.mu.Unlock()
+	d := direction{from.addr.Addr(), to.Addr()}
+	p := s.pathLocked(d)
 	if s.cutLocked(d) {
-		s.mu.Unlock()
-		s.counters.blocked.Add(1)
+		p.blocked.Add(1)
 		return
 	}
-	due, v := s.shaperLocked(d).packet(now, len(b))
-	if v != pass {
-		s.mu.Unlock()
-		s.counters.refuse(v)
+	due, v := p.shaper.Packet(now, len(b))
+	if v != Pass {
+		p.refuse(v)
 		return
 	}
+	packet := newDatagram(p, b)
+	packet.from, packet.to, packet.sender = from.addr, to, from.local
 	// Under the lock, so that two writers of one direction enter in the order of their due times.
-	added := s.sched.add(datagram{due: due, from: from, to: to, buf: newBuffer(b)})
-	s.mu.Unlock()
-	if !added {
-		s.counters.overflow.Add(1)
+	if !s.sched.add(due, packet) {
+		p.overflow.Add(1)
 	}
 }
 
-func (s *Switch) arrive(d datagram) {
+func (s *Switch) arrive(d *datagram) {
 	s.mu.Lock()
 	cut := s.cutLocked(direction{d.from.Addr(), d.to.Addr()})
 	e := s.endpoints[d.to]
 	s.mu.Unlock()
+	p := d.path
 	switch {
 	case cut:
-		s.counters.blocked.Add(1)
+		p.blocked.Add(1)
 	case e == nil:
-		s.counters.unreachable.Add(1)
+		p.unreachable.Add(1)
 	case !e.push(d):
-		s.counters.overflow.Add(1)
+		p.overflow.Add(1)
 	default:
-		s.counters.passed.Add(1)
+		p.passed.Add(1)
 		return
 	}
 	d.release()
 }
 
-func (s *Switch) shaperLocked(d direction) *shaper {
-	sh, ok := s.shapers[d]
+func (s *Switch) pathLocked(d direction) *path {
+	p, ok := s.paths[d]
 	if !ok {
 		l, own := s.links[d]
 		if !own {
 			l = s.fallback
 		}
-		sh = newShaper(l, 0, s.seed, hashPair(d.from, d.to))
-		s.shapers[d] = sh
+		p = &path{shaper: NewShaper(l, s.seed, hashPair(d.from, d.to))}
+		s.paths[d] = p
 	}
-	return sh
+	return p
 }
 
 func (s *Switch) cutLocked(d direction) bool {
