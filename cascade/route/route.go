@@ -1,0 +1,62 @@
+package route
+
+import (
+	"slices"
+	"time"
+)
+
+// Hysteresis: what a better way must gain, and for how long, before it is taken.
+const (
+	HoldDown  = 3 * time.Second
+	minGain   = 10 * time.Millisecond
+	gainShare = 0.15
+)
+
+// Route is a way that is in use, with what is needed not to leave it lightly. The zero value has no way yet.
+type Route struct {
+	Way
+	rival Way
+	since time.Duration // when the rival was first better by enough
+}
+
+// Update returns the route to use from now on. Now is any clock that only grows.
+func (r Route) Update(now time.Duration, s *Snapshot, q Query) Route {
+	best := s.Best(q)
+	current, usable := s.price(r.Way, q)
+	switch {
+	case best.From == r.From && best.Kind == r.Kind:
+		return Route{Way: best}
+	case !usable || best.Kind == ViaGateway:
+		return Route{Way: best}
+	case !worth(current.Cost, best.Cost):
+		return Route{Way: current}
+	case r.rival.From != best.From || r.rival.Kind != best.Kind:
+		return Route{Way: current, rival: best, since: now}
+	case now-r.since >= HoldDown:
+		return Route{Way: best}
+	}
+	return Route{Way: current, rival: best, since: r.since}
+}
+
+func worth(current, better time.Duration) bool {
+	gain := current - better
+	return gain >= minGain && float64(gain) >= gainShare*float64(current)
+}
+
+// price returns a way with its cost now, and whether it may still be used.
+func (s *Snapshot) price(w Way, q Query) (Way, bool) {
+	switch {
+	case w.From == "" || w.Kind == ViaGateway: // a gateway that is not the best one is none
+		return w, false
+	case w.Kind == Direct:
+		return s.direct(q), w.From == q.Origin && !s.down(q.Origin, q.Self)
+	}
+	node, here := s.byID[w.From]
+	if !here || node.Draining || q.Role == Detour || slices.Contains(q.Avoid, w.From) {
+		return w, false
+	}
+	first, up := s.known(q.Origin, w.From)
+	second, up2 := s.known(w.From, q.Self)
+	w.Cost = first.Cost() + hopCost + second.Cost()
+	return w, up && up2
+}

@@ -1,0 +1,397 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+)
+
+// metros are thirty places where clouds have regions, by coordinates of the city.
+var metros = []struct {
+	name     mesh.Region
+	lat, lon float64
+}{
+	{"ashburn", 39.04, -77.49},
+	{"montreal", 45.50, -73.57},
+	{"chicago", 41.88, -87.63},
+	{"dallas", 32.78, -96.80},
+	{"denver", 39.74, -104.99},
+	{"sanjose", 37.37, -121.92},
+	{"seattle", 47.61, -122.33},
+	{"mexico", 20.59, -100.39},
+	{"saopaulo", -23.55, -46.63},
+	{"santiago", -33.45, -70.67},
+	{"dublin", 53.35, -6.26},
+	{"london", 51.51, -0.13},
+	{"madrid", 40.42, -3.70},
+	{"paris", 48.86, 2.35},
+	{"frankfurt", 50.11, 8.68},
+	{"milan", 45.46, 9.19},
+	{"stockholm", 59.33, 18.07},
+	{"warsaw", 52.23, 21.01},
+	{"telaviv", 32.09, 34.78},
+	{"dubai", 25.20, 55.27},
+	{"capetown", -33.92, 18.42},
+	{"nairobi", -1.29, 36.82},
+	{"mumbai", 19.08, 72.88},
+	{"singapore", 1.35, 103.82},
+	{"jakarta", -6.21, 106.85},
+	{"hongkong", 22.32, 114.17},
+	{"seoul", 37.57, 126.98},
+	{"tokyo", 35.68, 139.69},
+	{"sydney", -33.87, 151.21},
+	{"auckland", -36.85, 174.76},
+}
+
+const (
+	simNodes   = 100 // of each region
+	simSources = 20
+	simRounds  = 6
+	simCut     = 12 // pairs of regions between which nothing passes
+	simBad     = 6  // pairs with three times the delay and 2 % loss
+	simDead    = 30 // nodes
+)
+
+// world is the mesh as it is. A node stands in region index/simNodes.
+type world struct {
+	rng   *rand.Rand
+	ids   []mesh.NodeID
+	index map[mesh.NodeID]int
+	rtt   [30][30]time.Duration
+	cut   map[[2]int]bool
+	bad   map[[2]int]bool
+	dead  map[int]bool
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), index: map[mesh.NodeID]int{}}
+	for a := range metros {
+		w.rtt[a][a] = ms
+		for b := range a { // cables are not great circles: up to a half longer
+			r := greatCircleRTT(metros[a].lat, metros[a].lon, metros[b].lat, metros[b].lon)
+			r += time.Duration(float64(r) * w.rng.Float64() / 2)
+			w.rtt[a][b], w.rtt[b][a] = r, r
+		}
+		for i := range simNodes {
+			id := mesh.NodeID(fmt.Sprintf("%s-%d", metros[a].name, i))
+			w.index[id] = len(w.ids)
+			w.ids = append(w.ids, id)
+		}
+	}
+	w.heal()
+	return w
+}
+
+// greatCircleRTT is 1 ms, and twice the great circle at two thirds of the speed of light, times 1.3.
+func greatCircleRTT(lat1, lon1, lat2, lon2 float64) time.Duration {
+	const rad = math.Pi / 180
+	sinLat, sinLon := math.Sin((lat2-lat1)*rad/2), math.Sin((lon2-lon1)*rad/2)
+	h := sinLat*sinLat + math.Cos(lat1*rad)*math.Cos(lat2*rad)*sinLon*sinLon
+	km := 2 * 6371.0088 * math.Asin(math.Sqrt(min(h, 1)))
+	return ms + time.Duration(2*km*1.3/(299792.458*2/3)*float64(time.Second))
+}
+
+func (w *world) heal() {
+	w.cut, w.bad, w.dead = map[[2]int]bool{}, map[[2]int]bool{}, map[int]bool{}
+}
+
+func (w *world) pair() [2]int {
+	a, b := w.rng.IntN(len(metros)), w.rng.IntN(len(metros)-1)
+	if b >= a {
+		b++
+	}
+	return [2]int{min(a, b), max(a, b)}
+}
+
+func (w *world) fail() {
+	w.heal()
+	for range simCut {
+		w.cut[w.pair()] = true
+	}
+	for range simBad {
+		w.bad[w.pair()] = true
+	}
+	for range simDead {
+		w.dead[w.rng.IntN(len(w.ids))] = true
+	}
+}
+
+// regional is what is true between two regions.
+func (w *world) regional(a, b int) Link {
+	key := [2]int{min(a, b), max(a, b)}
+	l := Link{RTT: w.rtt[a][b], Down: w.cut[key]}
+	if w.bad[key] {
+		l.RTT *= 3
+		l.Loss = 0.02
+	}
+	return l
+}
+
+func (w *world) link(from, to mesh.NodeID) (Link, bool) {
+	a, b := w.index[from], w.index[to]
+	l := w.regional(a/simNodes, b/simNodes)
+	l.Down = l.Down || w.dead[a] || w.dead[b]
+	return l, true
+}
+
+// knows is what one node knows: its own links, and of others the delay when all was well.
+func (w *world) knows(self mesh.NodeID) func(from, to mesh.NodeID) (Link, bool) {
+	return func(from, to mesh.NodeID) (Link, bool) {
+		if from == self || to == self {
+			return w.link(from, to)
+		}
+		return Link{RTT: w.rtt[w.index[from]/simNodes][w.index[to]/simNodes]}, true
+	}
+}
+
+func (w *world) alive() []Node {
+	var all []Node
+	for i, id := range w.ids {
+		if !w.dead[i] {
+			all = append(all, Node{ID: id, Region: metros[i/simNodes].name})
+		}
+	}
+	return all
+}
+
+// decision names what a node decided about one source.
+type decision struct {
+	self  mesh.NodeID
+	role  Role
+	tries int
+}
+
+// resolve follows the decisions of each node on the way. A detour whose link to the origin is dead refuses, and is
+// avoided.
+func (w *world) resolve(view func(mesh.NodeID) *Snapshot, known map[decision]Way, q Query) []mesh.NodeID {
+	hops := []mesh.NodeID{q.Self}
+	for len(hops) <= 4 {
+		key := decision{q.Self, q.Role, len(q.Avoid)}
+		best, ok := known[key]
+		if !ok {
+			best = view(q.Self).Best(q)
+			known[key] = best
+		}
+		if l, _ := w.link(best.From, q.Self); l.Down {
+			return nil
+		}
+		if best.Kind == ViaDetour {
+			if l, _ := w.link(q.Origin, best.From); l.Down {
+				q.Avoid = append(q.Avoid, best.From)
+				if len(q.Avoid) > len(metros) {
+					return nil
+				}
+				continue
+			}
+		}
+		hops = append(hops, best.From)
+		switch best.Kind {
+		case Direct:
+			return hops
+		case ViaGateway:
+			q.Role = Serving
+		case ViaDetour:
+			q.Role = Detour
+		}
+		q.Self, q.Avoid = best.From, nil
+	}
+	return nil
+}
+
+// optimum is the least cost between two regions over any number of others.
+func (w *world) optimum(from int) []time.Duration {
+	dist := make([]time.Duration, len(metros))
+	done := make([]bool, len(metros))
+	for i := range dist {
+		dist[i] = math.MaxInt64
+	}
+	dist[from] = 0
+	for range metros {
+		at := -1
+		for i := range dist {
+			if !done[i] && (at < 0 || dist[i] < dist[at]) {
+				at = i
+			}
+		}
+		done[at] = true
+		for to := range dist {
+			if l := w.regional(at, to); at != to && !l.Down && dist[at] != math.MaxInt64 {
+				dist[to] = min(dist[to], dist[at]+l.Cost()+hopCost)
+			}
+		}
+	}
+	return dist
+}
+
+// tally is what a simulation counts.
+type tally struct {
+	stretch, overBest []float64
+	detoured, pulls   int
+	unreached         int
+	copies            map[int]int // copies of one source over one pair of regions → how often
+	ocean             int
+}
+
+func (t *tally) row(name, churn string) string {
+	slices.Sort(t.stretch)
+	slices.Sort(t.overBest)
+	q := func(v []float64, p float64) float64 { return v[min(int(p*float64(len(v))), len(v)-1)] }
+	most := 0
+	crossings, pairs := 0, 0
+	for n, times := range t.copies {
+		most = max(most, n)
+		crossings += n * times
+		pairs += times
+	}
+	return fmt.Sprintf("%-26s %5.2f %5.2f %5.2f   %5.2f %5.2f   %5.3f %3d %9.1f   %5.2f%% %6.3f%%  %s", name,
+		q(t.stretch, .5), q(t.stretch, .99), q(t.stretch, 1), q(t.overBest, .5), q(t.overBest, .99),
+		float64(crossings)/float64(pairs), most, float64(t.ocean)/float64(t.pulls)*float64(len(metros)*simNodes),
+		100*float64(t.detoured)/float64(t.pulls), 100*float64(t.unreached)/float64(t.pulls+t.unreached), churn)
+}
+
+// watch lets every node watch every source and returns each pull's next hop, by source and node.
+func (w *world) watch(t *tally, view func(mesh.NodeID) *Snapshot, origins []int) map[[2]int]mesh.NodeID {
+	next := map[[2]int]mesh.NodeID{}
+	for s, origin := range origins {
+		source := mesh.SourceID(fmt.Sprintf("TR_%d", s))
+		best := w.optimum(origin / simNodes)
+		known := map[decision]Way{}
+		crossed := map[[2]mesh.NodeID]bool{} // links the source passes, each once
+		for i, id := range w.ids {
+			if w.dead[i] || w.dead[origin] || i == origin {
+				continue
+			}
+			hops := w.resolve(view, known, Query{Self: id, Origin: w.ids[origin], Source: source})
+			if hops == nil {
+				t.unreached++
+				continue
+			}
+			t.pulls++
+			next[[2]int{s, i}] = hops[1]
+			var rtt, cost time.Duration
+			across := 0
+			for h := range len(hops) - 1 {
+				l, _ := w.link(hops[h+1], hops[h])
+				rtt += l.RTT
+				cost += l.Cost() + hopCost
+				crossed[[2]mesh.NodeID{hops[h+1], hops[h]}] = true
+				if w.index[hops[h]]/simNodes != w.index[hops[h+1]]/simNodes {
+					across++
+				}
+			}
+			if i/simNodes == origin/simNodes {
+				continue
+			}
+			if across > 1 {
+				t.detoured++
+			}
+			t.stretch = append(t.stretch, float64(rtt)/float64(w.rtt[origin/simNodes][i/simNodes]))
+			t.overBest = append(t.overBest, float64(cost)/float64(best[i/simNodes]))
+		}
+		pairs := map[[2]int]int{}
+		for c := range crossed {
+			if a, b := w.index[c[0]]/simNodes, w.index[c[1]]/simNodes; a != b {
+				pairs[[2]int{a, b}]++
+				t.ocean++
+			}
+		}
+		for _, n := range pairs {
+			t.copies[n]++
+		}
+	}
+	return next
+}
+
+// TestSimulation watches sources from 30 regions of 100 nodes each through failures, once with every node knowing all
+// links and once with what a node knows: its own links, and estimates of the others.
+func TestSimulation(t *testing.T) {
+	table := []string{
+		"                           path RTT over       cost over      copies on a link  copies  detoured  no       next hops changed by",
+		"                           direct, all well    best possible  where any         over    pulls     way      failures (and by how",
+		"                             p50   p99   max     p50   p99    mean max          oceans                     many it had to be)",
+	}
+	rounds := simRounds
+	if testing.Short() {
+		rounds = 2
+	}
+	for _, mode := range []string{"all links known", "own links and estimates"} {
+		w := newWorld(7)
+		origins := make([]int, simSources)
+		for s := range origins {
+			origins[s] = w.rng.IntN(len(w.ids))
+		}
+		view := func() func(mesh.NodeID) *Snapshot {
+			s := NewSnapshot(w.alive(), w.link)
+			if mode == "all links known" {
+				return func(mesh.NodeID) *Snapshot { return s }
+			}
+			return func(self mesh.NodeID) *Snapshot {
+				own := *s
+				own.link = w.knows(self)
+				return &own
+			}
+		}
+		calm := &tally{copies: map[int]int{}}
+		before := w.watch(calm, view(), origins)
+		require.Zero(t, calm.unreached)
+		require.Equal(t, map[int]int{1: calm.copies[1]}, calm.copies, "a region costs one copy")
+		table = append(table, calm.row("all well", ""))
+
+		stormy := &tally{copies: map[int]int{}}
+		changed, must, of := 0, 0, 0
+		for range rounds {
+			w.fail()
+			after := w.watch(stormy, view(), origins)
+			for key, from := range before {
+				to, still := after[key]
+				if !still {
+					continue
+				}
+				of++
+				if l, _ := w.link(from, w.ids[key[1]]); l.Down || l.Loss > 0 {
+					must++
+				}
+				if to != from {
+					changed++
+				}
+			}
+		}
+		churn := fmt.Sprintf("%.2f%% (%.2f%%)", 100*float64(changed)/float64(of), 100*float64(must)/float64(of))
+		table = append(table, stormy.row(mode, churn))
+		require.LessOrEqual(t, slices.MaxFunc(keys(stormy.copies), cmp.Compare[int]), 3)
+		require.Less(t, float64(stormy.unreached), 0.001*float64(stormy.pulls))
+		require.Less(t, float64(changed), 1.5*float64(must)+0.01*float64(of))
+	}
+	t.Log("\n" + strings.Join(table, "\n"))
+}
+
+func keys(m map[int]int) []int {
+	var all []int
+	for k := range m {
+		all = append(all, k)
+	}
+	return all
+}
+
+func BenchmarkBest(b *testing.B) {
+	w := newWorld(1)
+	s := NewSnapshot(w.alive(), w.link)
+	gateway, _ := s.Gateway("TR_1", "tokyo")
+	for name, self := range map[string]mesh.NodeID{"gateway": gateway, "member": "tokyo-1"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				s.Best(Query{Self: self, Origin: "ashburn-3", Source: "TR_1"})
+			}
+		})
+	}
+}
