@@ -61,6 +61,7 @@ func startMesh(t *testing.T, regions ...mesh.Region) []*testNode {
 		}
 		nodes = append(nodes, runNode(t, cfg))
 	}
+	t.Cleanup(func() { explain(t, nodes) })
 	for _, n := range nodes {
 		require.Eventually(t, func() bool {
 			return len(n.notReady()) == 0 && len(n.gossip.Members()) == len(regions)
@@ -110,7 +111,9 @@ func freePort(t *testing.T) uint16 {
 }
 
 func TestMain(m *testing.M) {
-	lksdk.SetLogger(protologger.GetDiscardLogger())
+	if os.Getenv("MERIDIAN_TEST_LOG") != "sdk" {
+		lksdk.SetLogger(protologger.GetDiscardLogger())
+	}
 	m.Run()
 }
 
@@ -184,7 +187,7 @@ func join(t *testing.T, n *testNode, room, name string, o personOptions) *person
 		}
 	}
 	cb.OnDisconnectedWithReason = func(reason lksdk.DisconnectionReason) { p.left <- reason }
-	options := []lksdk.ConnectOption{lksdk.WithAutoSubscribe(!o.manual), lksdk.WithLogger(protologger.GetDiscardLogger())}
+	options := []lksdk.ConnectOption{lksdk.WithAutoSubscribe(!o.manual)}
 	if o.single {
 		options = append(options, lksdk.WithSinglePeerConnection())
 	}
@@ -289,4 +292,26 @@ func sumMetric(t *testing.T, text, name string) float64 {
 		}
 	}
 	return sum
+}
+
+// explain logs what every endpoint of the nodes does, when the test has failed.
+func explain(t *testing.T, nodes []*testNode) {
+	if !t.Failed() {
+		return
+	}
+	for _, n := range nodes {
+		for _, r := range n.allRooms() {
+			var endpoints []*session
+			r.call(func() {
+				for _, s := range r.sessions {
+					endpoints = append(endpoints, s)
+				}
+			})
+			for _, s := range endpoints {
+				if s.endpoint != nil {
+					t.Logf("%s %s: %+v", n.cfg.ID, s.req.Identity, s.endpoint.Stats())
+				}
+			}
+		}
+	}
 }

@@ -30,6 +30,9 @@ type Config struct {
 	KeyframeInterval time.Duration
 	// DowngradeDelay is how long demand for a source must stay low before its publisher is told. Default 5 s.
 	DowngradeDelay time.Duration
+	// SectionRest is how long an m-line stays unused after its source ended. A client stops its receiver some time after it
+	// answered; one that is told of a new source on the same m-line before loses it (seen with Pion clients). Default 2 s.
+	SectionRest time.Duration
 	// EgressPackets is how many packets may wait for one client, a bound on a slow client's memory. Default 1024.
 	EgressPackets int
 	// MaxEndpoints is how many clients are taken. Default 5000.
@@ -44,6 +47,7 @@ func DefaultConfig() Config {
 		ICEKeepalive:           2 * time.Second,
 		KeyframeInterval:       500 * time.Millisecond,
 		DowngradeDelay:         5 * time.Second,
+		SectionRest:            2 * time.Second,
 		EgressPackets:          1024,
 		MaxEndpoints:           5000,
 	}
@@ -84,6 +88,7 @@ func (c Config) Validate() error {
 	} {
 		bad(d.value > 0, "%s must be positive, not %s", d.name, d.value)
 	}
+	bad(c.SectionRest >= 0, "SectionRest must not be negative, is %s", c.SectionRest)
 	bad(c.EgressPackets >= 64, "EgressPackets must be at least 64, not %d", c.EgressPackets)
 	bad(c.MaxEndpoints >= 1, "MaxEndpoints must be at least 1, not %d", c.MaxEndpoints)
 	return errors.Join(errs...)

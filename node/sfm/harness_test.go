@@ -27,6 +27,7 @@ func newSFM(t *testing.T, change func(*Config)) *SFM {
 	cfg.Listen = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	cfg.IncludeLoopback = true
 	cfg.DowngradeDelay = 200 * time.Millisecond
+	cfg.SectionRest = 0 // its clients wait for each step
 	if change != nil {
 		change(&cfg)
 	}

@@ -3,6 +3,7 @@ package sfm
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
@@ -18,7 +19,13 @@ type offerState struct {
 
 	released []*webrtc.RTPTransceiver // of ended subscriptions, the client does not know yet
 	leaving  []*webrtc.RTPTransceiver // inactive in the offer in flight
-	free     []*webrtc.RTPTransceiver // inactive, the client knows
+	free     []freeSection            // inactive, the client knows
+}
+
+// freeSection is an m-line that may be used again.
+type freeSection struct {
+	*webrtc.RTPTransceiver
+	since time.Duration
 }
 
 // offer offers the subscriptions as they are now, unless an offer is in flight: then it follows the answer.
@@ -70,9 +77,10 @@ func (e *Endpoint) sendOffer() error {
 // place gives a subscription an m-line: one that is free, else a new one.
 func (e *Endpoint) place(s *subscription) error {
 	o := &e.offers
-	i := slices.IndexFunc(o.free, func(t *webrtc.RTPTransceiver) bool { return kindOf(t.Kind()) == s.Source.Kind })
+	rested := e.sfm.now() - e.sfm.cfg.SectionRest
+	i := slices.IndexFunc(o.free, func(f freeSection) bool { return kindOf(f.Kind()) == s.Source.Kind && f.since <= rested })
 	if i >= 0 {
-		t := o.free[i]
+		t := o.free[i].RTPTransceiver
 		o.free = slices.Delete(o.free, i, i+1)
 		return e.bind(s, t)
 	}
@@ -95,7 +103,10 @@ func (e *Endpoint) handleAnswer(d Description) {
 	err := e.acceptAnswer(d)
 	if e.sub.pc.SignalingState() == webrtc.SignalingStateStable {
 		o.inFlight = false
-		o.free, o.leaving = append(o.free, o.leaving...), nil
+		for _, t := range o.leaving {
+			o.free = append(o.free, freeSection{t, e.sfm.now()})
+		}
+		o.leaving = nil
 	}
 	if err != nil {
 		e.sfm.metrics.negotiationsFailed.Inc()
