@@ -25,6 +25,8 @@ type Config struct {
 	StreamWindowBytes int
 	// ConnWindowBytes is the most a peer may send on all streams of one connection before it is read. Default 16 MiB.
 	ConnWindowBytes int
+	// Direct offers media beside QUIC, see [Direct]. A peer that does not offer it gets QUIC datagrams. Default true.
+	Direct bool
 }
 
 // DefaultConfig returns the defaults named at each field.
@@ -37,6 +39,7 @@ func DefaultConfig() Config {
 		MaxStreams:        1024,
 		StreamWindowBytes: 4 << 20,
 		ConnWindowBytes:   16 << 20,
+		Direct:            true,
 	}
 }
 

@@ -19,6 +19,8 @@ type Conn struct {
 	peer mesh.NodeID
 	alpn ALPN
 	dir  string // dirIn or dirOut
+
+	direct *Direct // nil where one side does not offer it
 }
 
 // ConnStats is what a connection measures. Counters start at zero with the connection.

@@ -3,6 +3,7 @@ package meshnet
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -45,7 +46,12 @@ func testNet(t testing.TB, ca *CA, id mesh.NodeID, setup func(*Network)) *Networ
 
 func runNet(t testing.TB, cfg Config, id *Identity, setup func(*Network)) *Network {
 	t.Helper()
-	n, err := New(cfg, id, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	return runNetOn(t, cfg, id, nil, setup)
+}
+
+func runNetOn(t testing.TB, cfg Config, id *Identity, pc net.PacketConn, setup func(*Network)) *Network {
+	t.Helper()
+	n, err := New(cfg, id, pc, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)
 	if setup != nil {
 		setup(n)
@@ -99,4 +105,33 @@ func value(c prometheus.Collector) float64 {
 	}
 	m := mfs[0].Metric[0]
 	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+}
+
+// testPair returns the two ends of one media connection between two nodes: who dialled, who accepted.
+func testPair(t testing.TB) (dialled, accepted *Conn) {
+	t.Helper()
+	return pairOf(t, testConfig(), testConfig(), nil, nil)
+}
+
+// pairOf is testPair with the nodes' configurations and packet connections.
+func pairOf(t testing.TB, dialCfg, acceptCfg Config, dialPC, acceptPC net.PacketConn) (dialled, accepted *Conn) {
+	t.Helper()
+	ca := testCA(t)
+	got := make(chan *Conn, 1)
+	b := runNetOn(t, acceptCfg, testIdentity(t, ca, "b"), acceptPC, func(n *Network) {
+		n.Handle(ALPNMedia, func(c *Conn) { got <- c; <-c.Done() })
+	})
+	a := runNetOn(t, dialCfg, testIdentity(t, ca, "a"), dialPC, nil)
+	addr := b.LocalAddr()
+	if ip := addr.Addr(); ip.IsUnspecified() {
+		addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port())
+	}
+	dialled, err := a.Dial(testCtx(t), addr, "b", ALPNMedia)
+	require.NoError(t, err)
+	select {
+	case accepted = <-got:
+	case <-time.After(patience):
+		t.Fatal("not accepted")
+	}
+	return dialled, accepted
 }

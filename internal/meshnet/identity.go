@@ -130,13 +130,13 @@ func (i *Identity) serverTLS(alpns []string, refused func(error)) *tls.Config {
 	return conf
 }
 
-// clientTLS is what a dial shows and demands. An empty want accepts any node of the mesh.
-func (i *Identity) clientTLS(want mesh.NodeID, alpn ALPN) *tls.Config {
+// clientTLS is what a dial shows and demands; it speaks any of alpns. An empty want accepts any node of the mesh.
+func (i *Identity) clientTLS(want mesh.NodeID, alpns []string) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Certificates:           []tls.Certificate{i.cert},
 		InsecureSkipVerify:     true, // only the host name check: VerifyConnection checks chain and node ID
-		NextProtos:             []string{string(alpn)},
+		NextProtos:             alpns,
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			id, err := i.verify(cs.PeerCertificates, x509.ExtKeyUsageServerAuth)

@@ -18,9 +18,25 @@ const (
 	strayNotQUIC   = "not_quic"
 	strayMalformed = "malformed"
 
+	reasonFull = "full"
+
 	refusedUnknown = "unknown"
 	refusedHeader  = "header"
 )
+
+// refusal says why a direct packet was dropped.
+type refusal int
+
+const (
+	refusedMalformed refusal = iota // no packet of this version
+	refusedSession                  // of a session that is not, or no more
+	refusedReplay                   // seen before, or older than the window
+	refusedEpoch                    // its number is far from those of the session
+	refusedForged                   // not authentic
+	refusals
+)
+
+var refusalNames = [refusals]string{"malformed", "session", "replay", "epoch", "forged"}
 
 type metrics struct {
 	conns    *prometheus.CounterVec // alpn, direction
@@ -29,6 +45,9 @@ type metrics struct {
 	stray    *prometheus.CounterVec // reason
 	refused  *prometheus.CounterVec // reason
 	services *prometheus.CounterVec // direction
+	unsent   *prometheus.CounterVec // reason
+
+	refusedDirect [refusals]prometheus.Counter // kept apart: garbage may come fast
 }
 
 func newMetrics(reg prometheus.Registerer, alpns []ALPN, bytes prometheus.Collector) (*metrics, error) {
@@ -43,6 +62,7 @@ func newMetrics(reg prometheus.Registerer, alpns []ALPN, bytes prometheus.Collec
 		failures: counter("handshake_failures_total", "Handshakes that failed.", "direction", "reason"),
 		stray:    counter("stray_packets_total", "Packets on the mesh port that belong to no connection.", "reason"),
 		refused:  counter("service_refusals_total", "Service streams of peers that were refused.", "reason"),
+		unsent:   counter("direct_unsent_packets_total", "Direct media packets the socket did not take.", "reason"),
 		services: counter("service_streams_total", "Service streams opened (out) and accepted (in).", "direction"),
 	}
 	for _, d := range []string{dirIn, dirOut} {
@@ -57,12 +77,18 @@ func newMetrics(reg prometheus.Registerer, alpns []ALPN, bytes prometheus.Collec
 	}
 	m.stray.WithLabelValues(strayNotQUIC)
 	m.stray.WithLabelValues(strayMalformed)
+	m.unsent.WithLabelValues(reasonFull)
+	m.unsent.WithLabelValues(reasonOther)
+	direct := counter("direct_refused_packets_total", "Direct media packets that were dropped.", "reason")
+	for i, name := range refusalNames {
+		m.refusedDirect[i] = direct.WithLabelValues(name)
+	}
 	m.refused.WithLabelValues(refusedUnknown)
 	m.refused.WithLabelValues(refusedHeader)
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.conns, m.open, m.failures, m.stray, m.refused, m.services, bytes} {
+	for _, c := range []prometheus.Collector{m.conns, m.open, m.failures, m.stray, m.refused, m.services, m.unsent, direct, bytes} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

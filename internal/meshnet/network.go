@@ -26,6 +26,10 @@ const (
 	ALPNGossip  ALPN = "meridian-gossip/1"
 )
 
+// alpnMediaDirect is ALPNMedia between two nodes that both offer direct media: TLS makes them agree, and nobody on the
+// way can talk them out of it. Conn.ALPN says ALPNMedia.
+const alpnMediaDirect = "meridian-media/1+direct"
+
 // Network is a node's presence on the mesh: one UDP socket, one identity. Dial and OpenService work as soon as it is
 // made; peers are answered while Run runs. All methods are safe for concurrent use.
 type Network struct {
@@ -33,6 +37,8 @@ type Network struct {
 	id        *Identity
 	log       *slog.Logger
 	pc        net.PacketConn
+	direct    directSocket // pc; nil without Config.Direct
+	sessions  *sessions
 	transport *quic.Transport
 	metrics   *metrics
 	conns     *registry
@@ -77,8 +83,14 @@ func New(cfg Config, id *Identity, pc net.PacketConn, log *slog.Logger, reg prom
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	ss := newSessions(m)
+	var direct directSocket
+	if cfg.Direct {
+		direct = newSocket(pc, ss.take)
+		pc = direct
+	}
 	n := &Network{
-		cfg: cfg, id: id, log: log, pc: pc, metrics: m, conns: conns,
+		cfg: cfg, id: id, log: log, pc: pc, direct: direct, sessions: ss, metrics: m, conns: conns,
 		transport: &quic.Transport{Conn: pc, StatelessResetKey: &id.reset, Tracer: strayRecorder{m}},
 		handlers:  make(map[ALPN]func(*Conn)),
 		services:  make(map[string]ServiceHandler),
@@ -131,7 +143,7 @@ func (n *Network) Dial(ctx context.Context, addr netip.AddrPort, want mesh.NodeI
 	ctx, cancel := context.WithTimeout(ctx, 2*n.cfg.HandshakeTimeout)
 	defer cancel()
 	defer context.AfterFunc(n.ctx, cancel)()
-	qc, err := n.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), n.id.clientTLS(want, alpn), n.cfg.quic())
+	qc, err := n.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), n.id.clientTLS(want, n.offer(alpn)), n.cfg.quic())
 	if err != nil {
 		err = connError(err)
 		if n.ctx.Err() != nil {
@@ -145,6 +157,14 @@ func (n *Network) Dial(ctx context.Context, addr netip.AddrPort, want mesh.NodeI
 	return n.wrap(qc, dirOut)
 }
 
+// offer returns what TLS is told of alpn, the preferred first.
+func (n *Network) offer(alpn ALPN) []string {
+	if alpn == ALPNMedia && n.cfg.Direct {
+		return []string{alpnMediaDirect, string(alpn)}
+	}
+	return []string{string(alpn)}
+}
+
 // wrap makes a Conn of a verified connection and counts it.
 func (n *Network) wrap(qc *quic.Conn, dir string) (*Conn, error) {
 	cs := qc.ConnectionState().TLS
@@ -154,6 +174,13 @@ func (n *Network) wrap(qc *quic.Conn, dir string) (*Conn, error) {
 		return nil, fmt.Errorf("meshnet: %w", err)
 	}
 	c := &Conn{qc: qc, peer: peer, alpn: ALPN(cs.NegotiatedProtocol), dir: dir}
+	if c.alpn == alpnMediaDirect {
+		c.alpn = ALPNMedia
+		if err := n.openDirect(c); err != nil {
+			_ = qc.CloseWithError(CodeBusy, "no direct session")
+			return nil, err
+		}
+	}
 	n.metrics.conns.WithLabelValues(string(c.alpn), dir).Inc()
 	n.metrics.open.WithLabelValues(string(c.alpn)).Inc()
 	n.conns.add(c)
@@ -164,6 +191,23 @@ func (n *Network) wrap(qc *quic.Conn, dir string) (*Conn, error) {
 	})
 	n.log.Debug("mesh connection up", "node", c.peer, "alpn", c.alpn, "direction", dir, "addr", c.RemoteAddr())
 	return c, nil
+}
+
+// openDirect makes c's direct session; it ends with the connection.
+func (n *Network) openDirect(c *Conn) error {
+	d, err := newDirect(c, n)
+	if err != nil {
+		return err
+	}
+	if err := n.sessions.add(d); err != nil {
+		return err
+	}
+	c.direct = d
+	context.AfterFunc(c.qc.Context(), func() {
+		n.sessions.remove(d)
+		d.end()
+	})
+	return nil
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

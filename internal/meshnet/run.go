@@ -17,7 +17,7 @@ func (n *Network) Run(ctx context.Context) error {
 	n.state = stateRunning
 	alpns := make([]string, 0, len(n.handlers))
 	for a := range n.handlers {
-		alpns = append(alpns, string(a))
+		alpns = append(n.offer(a), alpns...) // the first that both know is taken
 	}
 	n.mu.Unlock()
 	defer n.shutdown()

@@ -1,0 +1,107 @@
+package meshnet
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Send encrypts b into the current batch, which leaves when it is full, with Flush, or a millisecond later. It copies b
+// and never waits. Errors: ErrDatagramTooLarge beyond MaxDatagramBytes, ErrExhausted, or why the connection ended. What
+// the socket does not take is lost and counted.
+func (d *Direct) Send(b []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.sealLocked(kindMedia, b); err != nil {
+		return err
+	}
+	if !d.armed {
+		d.armLocked()
+	}
+	return nil
+}
+
+// SendBatch encrypts all of bs and flushes. It stops at the first error, which is that of Send or of Flush.
+func (d *Direct) SendBatch(bs [][]byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range bs {
+		if err := d.sealLocked(kindMedia, b); err != nil {
+			_ = d.flushLocked() // what came before is not to blame
+			return err
+		}
+	}
+	return d.flushLocked()
+}
+
+// Flush sends what Send gathered. It returns an error if packets were lost because the socket did not take them.
+func (d *Direct) Flush() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.flushLocked()
+}
+
+func (d *Direct) armLocked() {
+	d.armed = true
+	if d.timer == nil {
+		d.timer = time.AfterFunc(flushAfter, d.flushLate)
+		return
+	}
+	d.timer.Reset(flushAfter)
+}
+
+func (d *Direct) flushLate() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.armed = false
+	_ = d.flushLocked() // counted
+}
+
+// sealLocked adds a packet to the batch.
+func (d *Direct) sealLocked(k kind, b []byte) error {
+	if d.ended {
+		return d.closedErr()
+	}
+	if limit := d.maxBytes.Load(); int64(len(b)) > limit {
+		return fmt.Errorf("meshnet: %w: %d bytes, at most %d", ErrDatagramTooLarge, len(b), limit)
+	}
+	if d.next > maxPacketNumber {
+		return fmt.Errorf("meshnet: %w", ErrExhausted)
+	}
+	size := len(b) + directOverhead
+	if !d.batch.fits(size) {
+		_ = d.flushLocked() // counted
+	}
+	c := d.keys.at(d.next, d.next)
+	if c == nil {
+		return errors.New("meshnet: no media key")
+	}
+	d.batch.room()
+	d.batch.buf = c.seal(d.batch.buf, directPacket{kind: k, session: d.sendID, number: d.next}, b)
+	d.next++
+	d.batch.grew(size)
+	return nil
+}
+
+func (d *Direct) flushLocked() error {
+	if d.batch.n == 0 || d.ended {
+		return nil
+	}
+	n, bytes := d.batch.n, len(d.batch.buf)
+	sent, err := d.socket.writeRuns(d.to, d.local, d.batch.buf, d.batch.runs)
+	d.batch.reset()
+	d.stats.packetsSent.Add(uint64(sent))
+	d.stats.bytesSent.Add(uint64(bytes * sent / n)) // exact unless packets were lost
+	if sent < n {
+		d.stats.sendLost.Add(uint64(n - sent))
+		reason := reasonOther
+		if errors.Is(err, errSocketFull) {
+			reason = reasonFull
+		}
+		d.metrics.unsent.WithLabelValues(reason).Add(float64(n - sent))
+	}
+	if err != nil {
+		return fmt.Errorf("meshnet: send media to %s: %w", d.conn.peer, err)
+	}
+	return nil
+}

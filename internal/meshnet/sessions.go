@@ -1,0 +1,59 @@
+package meshnet
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// sessions finds the Direct a packet belongs to. Packets are looked up without a lock.
+type sessions struct {
+	metrics *metrics
+	live    atomic.Pointer[map[uint64]*Direct] // never changed in place
+	mu      sync.Mutex                         // one change at a time
+}
+
+func newSessions(m *metrics) *sessions {
+	s := &sessions{metrics: m}
+	s.live.Store(&map[uint64]*Direct{})
+	return s
+}
+
+// add makes d reachable. Two sessions with one ID, a chance of 2^-56, are an error.
+func (s *sessions) add(d *Direct) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := *s.live.Load()
+	if _, dup := old[d.recvID]; dup {
+		return errors.New("meshnet: two direct sessions with one ID")
+	}
+	live := maps.Clone(old)
+	live[d.recvID] = d
+	s.live.Store(&live)
+	return nil
+}
+
+func (s *sessions) remove(d *Direct) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	live := maps.Clone(*s.live.Load())
+	delete(live, d.recvID)
+	s.live.Store(&live)
+}
+
+// take hands a packet to its session. Nothing is ever sent in return to what is not authentic.
+func (s *sessions) take(b []byte, from netip.AddrPort) {
+	p, ok := parseDirect(b)
+	if !ok {
+		s.metrics.refusedDirect[refusedMalformed].Inc()
+		return
+	}
+	d := (*s.live.Load())[p.session]
+	if d == nil {
+		s.metrics.refusedDirect[refusedSession].Inc()
+		return
+	}
+	d.receive(p, b, from)
+}

@@ -1,0 +1,8 @@
+//go:build !linux || (!amd64 && !arm64)
+
+package meshnet
+
+import "net"
+
+// newBatchSocket is nil where batches are not known.
+func newBatchSocket(net.PacketConn, takeFunc) directSocket { return nil }
