@@ -47,7 +47,7 @@ Run a node:    meridian ca init && meridian ca issue --node us-east-1 && meridia
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w\nsee '%s --help'", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServeCommand(), newDevCommand(), newEdgeCommand(), newStatusCommand(), newTokenCommand(), newCACommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newDevCommand(), newEdgeCommand(), newStatusCommand(), newTokenCommand(), newCACommand(), newBenchCommand(), newVersionCommand())
 	return root
 }
 

@@ -1,0 +1,244 @@
+package trunk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/meshnet"
+)
+
+// Config says how a bench runs its cells.
+type Config struct {
+	Command     []string      // the program and arguments that run Node; no default
+	Seed        uint64        // of the traffic and of what is lost; default 1
+	Warmup      time.Duration // not counted, before the counted time; default 1 s
+	Contestants []string      // who runs; default all
+}
+
+// DefaultConfig returns the values named at each field.
+func DefaultConfig() Config {
+	return Config{Seed: 1, Warmup: time.Second, Contestants: Contestants}
+}
+
+// Validate returns all problems of c, joined.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Command) == 0 {
+		errs = append(errs, errors.New("trunk: no command for node processes"))
+	}
+	if c.Warmup < 0 || c.Warmup > time.Minute {
+		errs = append(errs, fmt.Errorf("trunk: warm-up is %v, must be 0 to 1m", c.Warmup))
+	}
+	if len(c.Contestants) == 0 {
+		errs = append(errs, errors.New("trunk: no contestants"))
+	}
+	for _, name := range c.Contestants {
+		if !slices.Contains(Contestants, name) {
+			errs = append(errs, fmt.Errorf("trunk: no contestant is called %q: there are %v", name, Contestants))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Progress is called with what the bench does now, before it does it, and how long that takes. It may be nil.
+type Progress func(what string, takes time.Duration)
+
+// Bench runs cells, one at a time. It is not safe for concurrent use.
+type Bench struct {
+	cfg       Config
+	ca        *meshnet.CA
+	baselines map[baselineKey]Baseline
+}
+
+type baselineKey struct {
+	rate int64
+	rtt  time.Duration
+}
+
+// baselineTime is how long a baseline is counted at most.
+const baselineTime = 5 * time.Second
+
+// New returns a bench. Nothing is started.
+func New(cfg Config) (*Bench, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	ca, err := meshnet.NewCA("trunk bench", 24*time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	return &Bench{cfg: cfg, ca: ca, baselines: make(map[baselineKey]Baseline)}, nil
+}
+
+// Takes is about how long Run takes for cells, with the baselines that were not measured yet.
+func (b *Bench) Takes(cells ...Cell) time.Duration {
+	var d time.Duration
+	measured := make(map[baselineKey]bool)
+	for _, c := range cells {
+		d += time.Duration(len(b.cfg.Contestants)) * b.takes(c)
+		key := baselineKey{c.Rate, c.RTT}
+		if _, ok := b.baselines[key]; !ok && !measured[key] {
+			measured[key] = true
+			c.Duration = min(c.Duration, baselineTime)
+			d += 2 * b.takes(c)
+		}
+	}
+	return d
+}
+
+func (b *Bench) takes(c Cell) time.Duration {
+	return 1200*time.Millisecond + 8*c.RTT + b.cfg.Warmup + c.Duration + straggle // connecting takes round trips
+}
+
+// Run measures one cell with every contestant. A contestant that fails says so in its outcome, and the others run all the
+// same; the error is of ctx, or of a cell or a machine that cannot be measured.
+func (b *Bench) Run(ctx context.Context, cell Cell, progress Progress) (Result, error) {
+	if err := cell.Validate(); err != nil {
+		return Result{}, fmt.Errorf("trunk: %w", err)
+	}
+	if progress == nil {
+		progress = func(string, time.Duration) {}
+	}
+	res := Result{
+		Cell: cell, Time: time.Now().UTC().Truncate(time.Second), Seed: b.cfg.Seed, Warmup: b.cfg.Warmup.Seconds(),
+		CPUs: runtime.NumCPU(), LoadBefore: loadAverage(), Outcomes: make(map[string]*Outcome),
+	}
+	began := time.Now()
+	var err error
+	if res.Baseline, err = b.baseline(ctx, cell, progress); err != nil {
+		return Result{}, err
+	}
+	for _, name := range b.cfg.Contestants {
+		progress(fmt.Sprintf("%v: %s", cell, name), b.takes(cell))
+		t, err := b.trial(ctx, name, cell, true)
+		switch {
+		case ctx.Err() != nil:
+			return Result{}, ctx.Err()
+		case err != nil:
+			res.Outcomes[name] = &Outcome{Error: err.Error()}
+		default:
+			res.Outcomes[name] = t.outcome(res.Baseline)
+		}
+	}
+	res.LoadAfter, res.Took = loadAverage(), time.Since(began).Seconds()
+	return res, nil
+}
+
+// RunAll measures cells in order, calling each with every result as it comes. It returns the first error of Run.
+func (b *Bench) RunAll(ctx context.Context, cells []Cell, progress Progress, each func(Result)) error {
+	for _, c := range cells {
+		r, err := b.Run(ctx, c, progress)
+		if err != nil {
+			return err
+		}
+		each(r)
+	}
+	return nil
+}
+
+// baseline measures what plain UDP costs without loss, through the emulated path and past it. It is measured once for
+// a rate and round trip.
+func (b *Bench) baseline(ctx context.Context, cell Cell, progress Progress) (Baseline, error) {
+	key := baselineKey{cell.Rate, cell.RTT}
+	if base, ok := b.baselines[key]; ok {
+		return base, nil
+	}
+	cell = cell.clean()
+	cell.Duration = min(cell.Duration, baselineTime)
+	var base Baseline
+	for _, emulate := range []bool{true, false} {
+		what := "without emulation"
+		if emulate {
+			what = "through the emulator"
+		}
+		progress(fmt.Sprintf("%v RTT, %s: what UDP costs %s", cell.RTT, RateName(cell.Rate), what), b.takes(cell))
+		t, err := b.trial(ctx, UDP, cell, emulate)
+		if err != nil {
+			return base, fmt.Errorf("trunk: baseline: %w", err)
+		}
+		if emulate {
+			base.Emulated = t.cpuPerPacket()
+		} else {
+			base.Bare = t.cpuPerPacket()
+		}
+	}
+	b.baselines[key] = base
+	return base, nil
+}
+
+// trial runs one contestant through one cell.
+func (b *Bench) trial(ctx context.Context, name string, cell Cell, emulate bool) (*trial, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	j := job{Contestant: name, Cell: cell, Warmup: b.cfg.Warmup, Seed: b.cfg.Seed, Emulate: emulate}
+	rj, sj := j, j
+	rj.Role, sj.Role = roleReceiver, roleSender
+	var err error
+	if rj.Credentials, err = issue(b.ca, receiverID); err != nil {
+		return nil, err
+	}
+	if sj.Credentials, err = issue(b.ca, senderID); err != nil {
+		return nil, err
+	}
+	r, err := startProcess(ctx, b.cfg.Command, &rj)
+	if err != nil {
+		return nil, err
+	}
+	defer r.stop()
+	s, err := startProcess(ctx, b.cfg.Command, &sj)
+	if err != nil {
+		return nil, err
+	}
+	defer s.stop()
+	if err := introduce(ctx, r, s); err != nil {
+		return nil, err
+	}
+	clk, err := newClock()
+	if err != nil {
+		return nil, err
+	}
+	start := order{Start: clk.now() + int64(200*time.Millisecond)}
+	if err := errors.Join(r.tell(start), s.tell(start)); err != nil {
+		return nil, err
+	}
+	t := &trial{cell: cell}
+	patience := b.cfg.Warmup + cell.Duration + 5*cell.RTT + 20*time.Second
+	for _, p := range []struct {
+		process *process
+		into    **report
+	}{{s, &t.sender}, {r, &t.receiver}} {
+		m, err := p.process.hear(ctx, patience)
+		if err != nil {
+			return nil, err
+		}
+		if m.Report == nil {
+			return nil, fmt.Errorf("trunk: the %s has no report", p.process.role)
+		}
+		*p.into = m.Report
+	}
+	return t, nil
+}
+
+// introduce tells each node where the other is and returns when both are ready.
+func introduce(ctx context.Context, r, s *process) error {
+	var here [2]message
+	for i, p := range []*process{r, s} {
+		var err error
+		if here[i], err = p.hear(ctx, setupTimeout); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(r.tell(order{Peer: here[1].Listening}), s.tell(order{Peer: here[0].Listening})); err != nil {
+		return err
+	}
+	for _, p := range []*process{r, s} {
+		if _, err := p.hear(ctx, setupTimeout+5*time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
+}

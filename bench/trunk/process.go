@@ -1,0 +1,117 @@
+package trunk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a node process as the bench sees it.
+type process struct {
+	role     string
+	cmd      *exec.Cmd
+	in       io.WriteCloser
+	messages chan message // closed when the process closes its output
+	stderr   tail
+	done     chan struct{} // closed when messages is
+}
+
+// startProcess starts a node and gives it its job.
+func startProcess(ctx context.Context, command []string, j *job) (*process, error) {
+	p := &process{role: j.Role, messages: make(chan message, 4), done: make(chan struct{})}
+	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...) // #nosec G204 -- the program itself
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}      // Ctrl-C reaches us, and we end it
+	p.cmd.Stderr = &p.stderr
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, fmt.Errorf("trunk: start %s: %w", p.role, err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("trunk: start %s: %w", p.role, err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("trunk: start %s: %w", p.role, err)
+	}
+	go func() {
+		defer close(p.done)
+		defer close(p.messages)
+		for dec := json.NewDecoder(out); ; {
+			var m message
+			if dec.Decode(&m) != nil {
+				return
+			}
+			p.messages <- m
+		}
+	}()
+	return p, p.tell(j)
+}
+
+func (p *process) tell(v any) error {
+	if err := json.NewEncoder(p.in).Encode(v); err != nil {
+		return fmt.Errorf("trunk: %s: %w: %s", p.role, err, p.stderr.String())
+	}
+	return nil
+}
+
+// hear waits for a message.
+func (p *process) hear(ctx context.Context, patience time.Duration) (message, error) {
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case m, ok := <-p.messages:
+		switch {
+		case !ok:
+			return m, fmt.Errorf("trunk: the %s ended by itself: %s", p.role, p.stderr.String())
+		case m.Error != "":
+			return m, errors.New(m.Error)
+		}
+		return m, nil
+	case <-ctx.Done():
+		return message{}, ctx.Err()
+	case <-t.C:
+		return message{}, fmt.Errorf("trunk: the %s said nothing for %v: %s", p.role, patience, p.stderr.String())
+	}
+}
+
+// stop ends the process, by its own way if it takes it, and waits for it.
+func (p *process) stop() {
+	_ = p.in.Close()
+	kill := time.AfterFunc(3*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer kill.Stop()
+	for range p.messages { // so that its last words do not block it
+	}
+	<-p.done
+	_ = p.cmd.Wait() // its report or its error was heard
+}
+
+// tail keeps the last of what is written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte // guarded by mu
+}
+
+const tailBytes = 2048
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if over := len(t.b) - tailBytes; over > 0 {
+		t.b = append(t.b[:0], t.b[over:]...)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.b))
+}

@@ -1,0 +1,74 @@
+package trunk
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+)
+
+// WriteTable writes results as a Markdown table, a line for each contestant of each cell.
+func WriteTable(w io.Writer, results []Result) error {
+	var b bytes.Buffer
+	b.WriteString("| RTT | loss | rate | | lost, +60 ms | lost, +RTT+60 ms | audio lost, +60 ms | delay p50 / p99 | overhead | CPU µs/packet (net) | notes |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for i := range results {
+		r := &results[i]
+		for _, name := range Contestants {
+			o := r.Outcomes[name]
+			if o == nil {
+				continue
+			}
+			c := r.Cell
+			fmt.Fprintf(&b, "| %v | %s | %s | %s | ", c.RTT, c.LossName(), RateName(c.Rate), name)
+			if o.Error != "" {
+				fmt.Fprintf(&b, "failed |||||| %s |\n", oneLine(o.Error))
+				continue
+			}
+			fmt.Fprintf(&b, "%s | %s | %s | %.1f / %.1f ms | %.1f %% | %.1f (%.1f) | %s |\n",
+				percent(o.ResidualLoss), percent(o.ResidualLossLate), percent(o.AudioResidualLoss), o.DelayP50, o.DelayP99,
+				o.Overhead*100, o.CPU, o.CPUNet, o.notes())
+		}
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// percent keeps small losses readable: 0 is nothing lost at all.
+func percent(share float64) string {
+	switch {
+	case share == 0:
+		return "0"
+	case share < 0.001:
+		return fmt.Sprintf("%.3f %%", share*100)
+	default:
+		return fmt.Sprintf("%.2f %%", share*100)
+	}
+}
+
+// notes says what a reader should know before trusting the line.
+func (o *Outcome) notes() string {
+	s := ""
+	add := func(format string, args ...any) {
+		if s != "" {
+			s += "; "
+		}
+		s += fmt.Sprintf(format, args...)
+	}
+	if o.Withheld > 0.001 {
+		add("%s not sent", percent(o.Withheld))
+	}
+	if o.Behind {
+		add("pacing late (p99 %.0f ms)", o.LateP99)
+	}
+	if o.SocketDrops > 0 {
+		add("%d dropped by the kernel", o.SocketDrops)
+	}
+	if o.OthersCPU > 0.5 {
+		add("%.1f CPUs busy with others", o.OthersCPU)
+	}
+	return s
+}
+
+func oneLine(s string) string {
+	return string(bytes.Join(bytes.Fields([]byte(s)), []byte(" ")))
+}
