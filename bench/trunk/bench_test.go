@@ -1,0 +1,175 @@
+package trunk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// nodeEnv makes this test program a node process.
+const nodeEnv = "MERIDIAN_TEST_TRUNK_NODE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(nodeEnv) != "" {
+		if err := Node(context.Background(), os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if err := os.Setenv(nodeEnv, "1"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+func newTestBench(t *testing.T, change ...func(*Config)) *Bench {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Command, cfg.Warmup = []string{os.Args[0]}, 200*time.Millisecond
+	for _, f := range change {
+		f(&cfg)
+	}
+	b, err := New(cfg)
+	require.NoError(t, err)
+	return b
+}
+
+// One short cell with every contestant. Only UDP's delivery is judged: nothing is lost, so nothing may be missing.
+func TestRun(t *testing.T) {
+	cell := Cell{RTT: 20 * time.Millisecond, Rate: 2e6, Duration: 500 * time.Millisecond}
+	var steps []string
+	b := newTestBench(t)
+	first := b.Takes(cell)
+	res, err := b.Run(t.Context(), cell, func(what string, takes time.Duration) {
+		steps = append(steps, what)
+		require.Positive(t, takes)
+	})
+	require.NoError(t, err)
+	require.Len(t, steps, 5, "two baselines, three contestants")
+	require.Less(t, b.Takes(cell), first, "baselines are measured once")
+	require.Equal(t, cell, res.Cell)
+	require.Positive(t, res.Baseline.Bare)
+	require.Positive(t, res.Baseline.Emulated)
+	require.Len(t, res.Outcomes, 3)
+	for name, o := range res.Outcomes {
+		require.Empty(t, o.Error, name)
+		require.Equal(t, res.Outcomes[UDP].Packets, o.Packets, "the same packets are offered to all")
+		require.InDelta(t, 1, o.Delivered+o.ResidualLoss, 1e-9)
+		require.GreaterOrEqual(t, o.ResidualLoss, o.ResidualLossLate)
+		require.GreaterOrEqual(t, o.DelayP50, 10.0, "no packet is faster than the path")
+		require.Positive(t, o.CPU)
+		require.Zero(t, o.WireLoss)
+	}
+	udp := res.Outcomes[UDP]
+	require.Less(t, udp.NeverArrived, 0.01)
+	require.Zero(t, udp.Overhead)
+	require.Zero(t, udp.Withheld)
+
+	text, err := json.Marshal(res)
+	require.NoError(t, err)
+	var keys map[string]map[string]any
+	require.NoError(t, json.Unmarshal(text, &keys))
+	for _, name := range Contestants {
+		for _, key := range []string{
+			"delivered", "residual_loss", "residual_loss_late", "delay_p50_ms", "delay_p99_ms", "overhead", "cpu_us_per_packet",
+			"cpu_us_per_packet_net", "audio_residual_loss",
+		} {
+			require.Contains(t, keys[name], key, name)
+		}
+	}
+	var again Result
+	require.NoError(t, json.Unmarshal(text, &again))
+	require.Equal(t, res, again)
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cell := Cell{RTT: 20 * time.Millisecond, Rate: 2e6, Duration: time.Minute}
+	_, err := newTestBench(t).Run(ctx, cell, func(string, time.Duration) { time.AfterFunc(100*time.Millisecond, cancel) })
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestRunTellsWhatWentWrong(t *testing.T) {
+	_, err := newTestBench(t).Run(t.Context(), Cell{}, nil)
+	require.ErrorContains(t, err, "rate is 0")
+	b := newTestBench(t, func(c *Config) { c.Command = []string{"/bin/false"} })
+	_, err = b.Run(t.Context(), Cell{Rate: 2e6, Duration: time.Second}, nil)
+	require.ErrorContains(t, err, "trunk: ")
+}
+
+func TestNodeRefusesNonsense(t *testing.T) {
+	for _, in := range []string{"x\n", `{"contestant":"udp","role":"sender"}` + "\n"} {
+		r, w := io.Pipe() // stays open: a parent that is there
+		var out bytes.Buffer
+		go func() { _, _ = w.Write([]byte(in)) }()
+		err := Node(t.Context(), r, &out)
+		require.Error(t, err)
+		require.Contains(t, out.String(), `"error"`)
+		require.NoError(t, w.Close())
+	}
+	require.NoError(t, Node(t.Context(), strings.NewReader(""), io.Discard), "a parent that is gone")
+}
+
+func TestConfigTellsAllProblems(t *testing.T) {
+	err := Config{Warmup: -1, Contestants: []string{"carrier pigeon"}}.Validate()
+	for _, want := range []string{"no command", "warm-up", "carrier pigeon"} {
+		require.ErrorContains(t, err, want)
+	}
+	require.ErrorContains(t, Config{Command: []string{"x"}}.Validate(), "no contestants")
+}
+
+func TestCell(t *testing.T) {
+	err := Cell{RTT: -1, Loss: 0.9, Burst: -1, Jitter: -1, Bottleneck: 1}.Validate()
+	for _, want := range []string{"rtt", "loss", "burst", "jitter", "bottleneck", "rate", "duration"} {
+		require.ErrorContains(t, err, want)
+	}
+	cells := Matrix(10 * time.Second)
+	require.Len(t, cells, 6*4*3)
+	for _, c := range cells {
+		require.NoError(t, c.Validate())
+		text, err := json.Marshal(c)
+		require.NoError(t, err)
+		var again Cell
+		require.NoError(t, json.Unmarshal(text, &again))
+		require.Equal(t, c, again)
+	}
+	require.Equal(t, "150ms RTT, 5%×4 loss, 20M", Cell{RTT: 150 * time.Millisecond, Loss: 0.05, Burst: 4, Rate: 20e6}.String())
+}
+
+func TestTableAndFigure(t *testing.T) {
+	var results []Result
+	for i, c := range Matrix(time.Second) {
+		results = append(results, Result{Cell: c, Outcomes: map[string]*Outcome{
+			Meridian: {ResidualLoss: c.Loss * c.Loss, Withheld: 0.1, SocketDrops: 3, OthersCPU: 1, Behind: true},
+			QUIC:     {ResidualLoss: 1},
+			UDP:      {ResidualLoss: c.Loss},
+		}})
+		if i == 0 {
+			results[0].Outcomes[QUIC] = &Outcome{Error: "no\nway"}
+		}
+	}
+	var table, figure bytes.Buffer
+	require.NoError(t, WriteTable(&table, results))
+	require.Contains(t, table.String(), "| 20ms | 0% | 2M | quic | failed |||||| no way |")
+	require.Contains(t, table.String(), "10.00 % not sent; pacing late")
+	require.Equal(t, 2+3*len(results), strings.Count(table.String(), "\n"))
+
+	require.NoError(t, WriteFigure(&figure, results))
+	for dec := xml.NewDecoder(&figure); ; {
+		_, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err, "well-formed XML")
+	}
+	require.NoError(t, WriteFigure(io.Discard, nil))
+}
