@@ -52,7 +52,11 @@ type counters struct {
 	drops                [numDropReasons]atomic.Uint64
 	nacksIn, nacksOut    atomic.Uint64 // packets asked for
 	retransmissions      atomic.Uint64 // sent
-	repaired             atomic.Uint64 // lost packets that came after a NACK
+	parity               atomic.Uint64 // symbols sent
+	copies               atomic.Uint64 // of audio packets, sent
+	overhead             atomic.Uint64 // bytes of all three
+	restored             atomic.Uint64 // lost packets made of parity symbols
+	repaired             atomic.Uint64 // lost packets that came after a NACK, or out of parity
 	lost                 atomic.Uint64 // lost packets that never came
 	keyframesIn          atomic.Uint64 // requests from the peer
 	keyframesOut         atomic.Uint64 // requests to the peer

@@ -24,6 +24,7 @@ const (
 	frameNack     = 3
 	frameProbe    = 4
 	frameAnswer   = 5
+	frameParity   = 6 // a symbol that makes up for a lost packet
 
 	frameHeadBytes = 3 // octet and length
 )
@@ -54,7 +55,7 @@ func nextFrame(b []byte) (f frame, rest []byte, err error) {
 		return f, nil, errFrameVersion
 	}
 	f.kind = head >> 2 & 0x0f
-	if f.kind < frameMedia || f.kind > frameAnswer {
+	if f.kind < frameMedia || f.kind > frameParity {
 		return f, nil, errFrameType
 	}
 	if head&2 == 0 {
@@ -168,13 +169,18 @@ func appendMedia(b []byte, h *mediaHeader, rtp []byte, last bool) []byte {
 	b = appendFrameHead(b, kind, n, last)
 	b = appendVarint(b, h.Flow)
 	b = binary.BigEndian.AppendUint32(b, h.LinkSeq)
+	return append(h.appendTail(b), rtp...)
+}
+
+// appendTail appends what follows the link sequence number in front of the RTP bytes.
+func (h *mediaHeader) appendTail(b []byte) []byte {
 	flags := bit(h.Keyframe, 7) | bit(h.Marker, 6) | bit(h.Retransmission, 5) | bit(h.Second, 4) |
 		byte(h.Class&3)<<2 | h.Encoding&3
 	b = append(b, flags, min(h.Spatial, 15)<<4|min(h.Temporal, 15), h.AudioLevel)
 	if h.Total != 0 {
 		b = binary.BigEndian.AppendUint16(b, h.Total)
 	}
-	return append(b, rtp...)
+	return b
 }
 
 // parseMedia reads the body of a media or fragment frame. The RTP bytes alias the body.

@@ -60,6 +60,7 @@ type probe struct {
 	Sent    time.Duration // sender's monotonic clock, µs on the wire
 	Highest uint32        // highest link sequence number sent so far: shows the receiver what is lost at the tail
 	Loss    uint16        // share of the other direction's frames lost before repair, in 1/65535
+	Burst   uint8         // mean number of them lost in a row, in 1/16; 0 for a peer that does not know FEC
 }
 
 // appendProbe appends a probe frame; appendAnswer its echo.
@@ -70,17 +71,30 @@ type probe struct {
 //	|                         sent, µs (64)                         |
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //	|          probe only: highest link sequence number sent        |
-//	|   probe only: loss (16)       |
-//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|   probe only: loss (16)       |    [burst]    |
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//
+// Burst is there between peers that both greeted with FEATURE_FEC.
 func appendProbe(b []byte, p probe) []byte {
-	b = appendFrameHead(b, frameProbe, 14, false)
+	n := 14
+	if p.Burst != 0 {
+		n++
+	}
+	b = appendFrameHead(b, frameProbe, n, false)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Sent.Microseconds()))
 	b = binary.BigEndian.AppendUint32(b, p.Highest)
-	return binary.BigEndian.AppendUint16(b, p.Loss)
+	b = binary.BigEndian.AppendUint16(b, p.Loss)
+	if p.Burst != 0 {
+		b = append(b, p.Burst)
+	}
+	return b
 }
 
 func parseProbe(body []byte) (p probe, err error) {
-	if len(body) != 14 {
+	switch {
+	case len(body) == 15 && body[14] != 0:
+		p.Burst = body[14]
+	case len(body) != 14:
 		return p, errFrameLength
 	}
 	if p.Sent, err = parseMicros(body); err != nil {

@@ -171,6 +171,10 @@ func FuzzFrame(f *testing.F) {
 				require.NoError(t, err)
 				require.Equal(t, h, h2)
 				require.Equal(t, rtp, rtp2)
+			case frameParity:
+				if h, symbol, err := parseParity(fr.body); err == nil {
+					require.Equal(t, fr.body, appendParity(nil, h, symbol))
+				}
 			case frameProbe:
 				if p, err := parseProbe(fr.body); err == nil {
 					require.Equal(t, fr.body, appendProbe(nil, p)[frameHeadBytes:])
@@ -201,6 +205,14 @@ func FuzzReceive(f *testing.F) {
 	half[0] = 0x80
 	f.Add(appendMedia(appendMedia(nil, &mediaHeader{Flow: 1, LinkSeq: 1, Total: 80}, half, false), &mediaHeader{Flow: 1, LinkSeq: 2, Total: 80, Second: true}, half, true))
 	f.Add(appendMedia(nil, &mediaHeader{Flow: 1, LinkSeq: 3000000}, half, true))
+	symbol := appendSymbol(nil, &mediaHeader{Flow: 1, LinkSeq: 1}, half)
+	for c := range symbol {
+		symbol[c] = fecTimes[fecCoefficient(0, 0)][symbol[c]]
+	}
+	body := appendParity(nil, parityHeader{Base: 1, Packets: 1, Parity: 1}, symbol)
+	f.Add(append(appendFrameHead(nil, frameParity, len(body), true), body...))
+	liar := appendParity(nil, parityHeader{Base: 1 << 31, Packets: 128, Index: 39, Parity: 40}, []byte{0xff, 0xff, 1})
+	f.Add(append(appendFrameHead(nil, frameParity, len(liar), true), liar...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var pool rtpstream.Pool
 		var stats counters
@@ -210,14 +222,20 @@ func FuzzReceive(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if fr.kind == frameMedia || fr.kind == frameFragment {
-				if r.take(fr, time.Second) == nil {
-					in, _ := r.queue.Pop()
-					r.deliver(&in)
-				}
+			switch fr.kind {
+			case frameMedia, frameFragment:
+				err = r.take(fr, time.Second)
+			case frameParity:
+				err = r.takeParity(fr, time.Second)
+			default:
+				err = errFrameType
+			}
+			if in, ok := r.queue.Pop(); ok && err == nil {
+				r.deliver(&in)
 			}
 			b = rest
 		}
 		r.collect(2*time.Second, 0, nil)
+		r.close()
 	})
 }

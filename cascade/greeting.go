@@ -15,6 +15,9 @@ import (
 // protocolVersion is what this release speaks: control messages and frames together.
 const protocolVersion = 1
 
+// features is what this release understands beyond that.
+const features = uint32(cascadepb.Feature_FEATURE_FEC)
+
 // maxControlBytes bounds one control message. The largest is a FlowOpen with a long path.
 const maxControlBytes = 32 << 10
 
@@ -48,7 +51,7 @@ func (p *peer) greet(ctx context.Context) (*link, error) {
 	welcome, err := exchange(s, &cascadepb.LinkMessage{Version: protocolVersion, Body: &cascadepb.LinkMessage_Hello{
 		Hello: &cascadepb.Hello{
 			Version: protocolVersion, MinVersion: protocolVersion,
-			Session: l.session, Instance: c.instance, Lanes: uint32(c.cfg.Lanes),
+			Session: l.session, Instance: c.instance, Lanes: uint32(c.cfg.Lanes), Features: features,
 		},
 	}})
 	if !stop() && err == nil {
@@ -65,6 +68,7 @@ func (p *peer) greet(ctx context.Context) (*link, error) {
 		l.abandon()
 		return nil, err
 	}
+	l.features.Store(welcome.GetFeatures())
 	l.establishLocked(welcome.GetInstance(), min(int(welcome.GetLanes()), c.cfg.Lanes))
 	return l, nil
 }
@@ -112,7 +116,9 @@ func (c *Cascade) acceptControl(from mesh.NodeID, s net.Conn) {
 		return
 	}
 	err := meshnet.WriteMessage(s, &cascadepb.LinkMessage{Version: protocolVersion, Body: &cascadepb.LinkMessage_Welcome{
-		Welcome: &cascadepb.Welcome{Version: protocolVersion, Instance: c.instance, Lanes: uint32(l.lanes)},
+		Welcome: &cascadepb.Welcome{
+			Version: protocolVersion, Instance: c.instance, Lanes: uint32(l.lanes), Features: features,
+		},
 	}})
 	if err != nil {
 		l.cancel(err)
@@ -153,6 +159,7 @@ func (c *Cascade) admit(from mesh.NodeID, s net.Conn, h *cascadepb.Hello) (*link
 	}
 	l := newLink(p, s, h.GetSession(), false)
 	l.peerWants.Store(true) // it would not open otherwise
+	l.features.Store(h.GetFeatures())
 	l.establishLocked(h.GetInstance(), min(max(int(h.GetLanes()), 2), maxLanes, c.cfg.Lanes))
 	p.link = l
 	return l, 0

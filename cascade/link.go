@@ -51,10 +51,14 @@ type link struct {
 
 	peerWants    atomic.Bool
 	up, wasUp    atomic.Bool
-	controlHeard atomic.Int64 // monotonic time of the last control message
-	heard        atomic.Int64 // monotonic time of the last datagram on any lane
-	garbage      atomic.Int64 // in this second
+	controlHeard atomic.Int64  // monotonic time of the last control message
+	heard        atomic.Int64  // monotonic time of the last datagram on any lane
+	garbage      atomic.Int64  // in this second
+	features     atomic.Uint32 // what the peer understands
 	lossOut      atomic.Uint32
+	burstOut     atomic.Uint32 // mean burst of losses the peer sees, in sixteenths of a packet
+	lossSeen     atomic.Uint32 // share lost of what comes in, in 1/65535
+	burstSeen    atomic.Uint32 // and its mean burst, in sixteenths
 	lossIn       atomic.Uint64 // float64 bits: share lost before repair
 	lossRepaired atomic.Uint64 // float64 bits: share lost after repair
 
@@ -128,6 +132,11 @@ func (l *link) post(m *cascadepb.LinkMessage) {
 	if _, evicted := l.out.Push(m); evicted && !l.out.Closed() {
 		l.close(cascadepb.CloseReason_CLOSE_REASON_OVERFLOW)
 	}
+}
+
+// knowsFEC reports whether the peer understands parity frames.
+func (l *link) knowsFEC() bool {
+	return l.features.Load()&uint32(cascadepb.Feature_FEATURE_FEC) != 0
 }
 
 // crowded reports whether so much waits that what can wait, should.

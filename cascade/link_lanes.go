@@ -165,6 +165,8 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 	switch f.kind {
 	case frameMedia, frameFragment:
 		return l.rx.take(f, now)
+	case frameParity:
+		return l.rx.takeParity(f, now)
 	case frameNack:
 		var entries [maxNackEntries]nackEntry
 		n, err := parseNack(f.body, &entries)
@@ -178,6 +180,7 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 			return err
 		}
 		l.lossOut.Store(uint32(p.Loss))
+		l.burstOut.Store(uint32(p.Burst))
 		l.rx.announced(p.Highest, now)
 		var buf [laneControlBytes]byte
 		l.tx.control(ln, appendAnswer(buf[:0], p.Sent), now) // without room the peer asks again
@@ -197,11 +200,12 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 // probe asks whether a lane is alive.
 func (l *link) probe(ln *lane) {
 	now := l.c.now()
-	loss := share(&l.lossIn)
+	p := probe{Sent: now.Truncate(time.Microsecond), Highest: l.tx.highest(), Loss: uint16(l.lossSeen.Load())}
+	if l.knowsFEC() {
+		p.Burst = uint8(l.burstSeen.Load())
+	}
 	var buf [laneControlBytes]byte
-	l.tx.control(ln, appendProbe(buf[:0], probe{
-		Sent: now.Truncate(time.Microsecond), Highest: l.tx.highest(), Loss: uint16(min(max(loss, 0), 1) * 65535),
-	}), now)
+	l.tx.control(ln, appendProbe(buf[:0], p), now)
 }
 
 func (l *link) answered(now time.Duration) {

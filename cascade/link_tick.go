@@ -25,10 +25,11 @@ func (l *link) tick() {
 			return
 		case <-timer.C:
 		case <-l.rx.gap:
+		case <-l.tx.kick:
 		}
 		now := l.c.now()
 		due := t.step(now)
-		timer.Reset(max(due-now, time.Millisecond))
+		timer.Reset(max(due-now, time.Millisecond/2))
 	}
 }
 
@@ -41,6 +42,8 @@ type ticker struct {
 	missing    []uint64
 	lanes      []*lane
 	last       received
+	lastRound  received
+	meter      lossMeter
 }
 
 func (t *ticker) step(now time.Duration) (due time.Duration) {
@@ -55,7 +58,7 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 	}
 	t.liveness(now)
 	l.tx.tick(now)
-	due = t.nextProbe
+	due = min(t.nextProbe, l.tx.due())
 	if l.tx.busy() {
 		due = min(due, now+busyTick)
 	}
@@ -68,6 +71,7 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 // round probes every lane, and looks whether our sources have news for the peer.
 func (t *ticker) round(now time.Duration) {
 	l := t.link
+	t.measure(now)
 	t.lanes = l.tx.snapshotLanes(t.lanes[:0])
 	for _, ln := range t.lanes {
 		l.tx.resize(ln, datagramBytes(ln.conn))
@@ -77,6 +81,17 @@ func (t *ticker) round(now time.Duration) {
 		t.ping(now)
 	}
 	l.news()
+}
+
+// measure tells the peer of the loss on its way here, and plans for the loss it told of.
+func (t *ticker) measure(now time.Duration) {
+	l := t.link
+	r := l.rx.snapshot()
+	t.meter.round(r.expected-t.lastRound.expected, r.missed-t.lastRound.missed, r.bursts-t.lastRound.bursts)
+	t.lastRound = r
+	l.lossSeen.Store(uint32(t.meter.loss() * 65535))
+	l.burstSeen.Store(uint32(min(t.meter.burst()*16, 255)))
+	l.tx.adapt(l.roundTrip(), float64(l.lossOut.Load())/65535, float64(l.burstOut.Load())/16, l.knowsFEC(), now)
 }
 
 func (t *ticker) ping(now time.Duration) {
@@ -111,13 +126,16 @@ func (t *ticker) liveness(now time.Duration) {
 // repair asks for what is missing and reports whether anything still is.
 func (t *ticker) repair(now time.Duration) bool {
 	l := t.link
-	seqs, pending := l.rx.collect(now, l.roundTrip(), t.missing[:0])
+	seqs, pending, fec := l.rx.collect(now, l.roundTrip(), t.missing[:0])
 	t.missing = seqs
 	for len(seqs) > 0 {
 		var buf [laneControlBytes]byte
 		b, taken := appendNack(buf[:0], seqs)
 		if !l.tx.control(nil, b, now) {
 			break // the next round asks again
+		}
+		if fec {
+			l.tx.control(nil, b, now) // on the next lane: one of them is enough
 		}
 		l.peer.stats.nacksOut.Add(uint64(taken))
 		seqs = seqs[taken:]
@@ -134,7 +152,7 @@ func (t *ticker) second(now time.Duration) {
 	l.peer.stats.repaired.Add(r.repaired - t.last.repaired)
 	l.peer.stats.lost.Add(r.lost - t.last.lost)
 	n := float64(max(1, r.expected-t.last.expected)) // a second without packets is one without loss
-	smooth(&l.lossIn, float64(r.askedFor-t.last.askedFor)/n)
+	smooth(&l.lossIn, float64(r.missed-t.last.missed)/n)
 	smooth(&l.lossRepaired, float64(r.lost-t.last.lost)/n)
 	t.last = r
 }

@@ -15,22 +15,22 @@ func TestTrackerFindsLossAfterTheReorderWindow(t *testing.T) {
 		_, fresh := tr.received(s, false, 0)
 		require.True(t, fresh)
 	}
-	require.Empty(t, tr.collect(4*ms, 50*ms, nil), "lanes overtake each other")
+	require.Empty(t, tr.collect(4*ms, 50*ms, false, nil), "lanes overtake each other")
 	_, fresh := tr.received(5, false, 4*ms) // late by itself
 	require.True(t, fresh)
-	first := tr.collect(10*ms, 50*ms, nil)
+	first := tr.collect(10*ms, 50*ms, false, nil)
 	require.Equal(t, []uint64{tr.base + 3, tr.base + 6}, first)
-	require.Empty(t, tr.collect(60*ms, 50*ms, nil), "not again within a round trip and a quarter")
-	require.Equal(t, first, tr.collect(75*ms, 50*ms, nil))
+	require.Empty(t, tr.collect(60*ms, 50*ms, false, nil), "not again within a round trip and a quarter")
+	require.Equal(t, first, tr.collect(75*ms, 50*ms, false, nil))
 	_, fresh = tr.received(3, true, 80*ms)
 	require.True(t, fresh)
 	_, fresh = tr.received(3, true, 90*ms)
 	require.False(t, fresh, "a duplicate")
 	require.EqualValues(t, 1, tr.repaired)
-	tr.collect(501*ms, 50*ms, nil)
+	tr.collect(501*ms, 50*ms, false, nil)
 	require.False(t, tr.pending(), "given up after the deadline")
 	require.EqualValues(t, 1, tr.lost)
-	require.EqualValues(t, 2, tr.askedFor)
+	require.EqualValues(t, 2, tr.missed)
 	require.EqualValues(t, 7, tr.expected())
 	_, fresh = tr.received(6, true, 600*ms)
 	require.True(t, fresh, "better late than never")
@@ -53,7 +53,7 @@ func TestTrackerAsksAFewTimesOnly(t *testing.T) {
 	tr.received(2, false, 0)
 	asked := 0
 	for now := time.Duration(0); now < 4*time.Second; now += 5 * ms {
-		asked += len(tr.collect(now, 10*ms, nil))
+		asked += len(tr.collect(now, 10*ms, false, nil))
 	}
 	require.Equal(t, maxNacks, asked)
 }
@@ -69,7 +69,7 @@ func TestTrackerIsBounded(t *testing.T) {
 	require.LessOrEqual(t, len(tr.missing), maxMissing)
 	tr.announced(1<<31+20000, 0)
 	require.LessOrEqual(t, len(tr.missing), maxMissing)
-	tr.collect(time.Second, 0, nil)
+	tr.collect(time.Second, 0, false, nil)
 	require.False(t, tr.pending())
 }
 
@@ -78,9 +78,9 @@ func TestTrackerOverTheWrap(t *testing.T) { // RFC 3550 A.1
 	tr.received(1, false, 0)
 	tr.received(1<<31-1, false, 0)
 	tr.received(1<<32-2, false, 0)
-	tr.collect(time.Second, 0, nil)
+	tr.collect(time.Second, 0, false, nil)
 	tr.received(1, false, 2*time.Second) // 2³²+1: 2³²−1 and 2³² are missing
-	require.Equal(t, []uint64{tr.highest - 2, tr.highest - 1}, tr.collect(2*time.Second+10*ms, 0, nil))
+	require.Equal(t, []uint64{tr.highest - 2, tr.highest - 1}, tr.collect(2*time.Second+10*ms, 0, false, nil))
 }
 
 func TestReassemblerJoinsOnlyWhatFits(t *testing.T) {

@@ -12,12 +12,15 @@ import (
 // receiveQueue is how many packets may wait between the lanes and the receive loop of a link.
 const receiveQueue = 2048
 
-// inbound is one parsed media or fragment frame. It owns a reference to its packet.
+// inbound is one parsed media, fragment or parity frame. It owns a reference to its packet.
 type inbound struct {
 	h    mediaHeader
 	pkt  *rtpstream.Packet // of a fragment: unparsed, the half's bytes at the front of the buffer
 	size int               // RTP bytes in the frame
 	at   time.Duration
+
+	parity   parityHeader // of a parity symbol, whose bytes are at the front of the buffer; no parities otherwise
+	restored bool         // made of parity symbols
 }
 
 // receiver is the incoming half of a link: lanes push, one loop takes, finds what is lost and writes to the streams.
@@ -34,6 +37,7 @@ type receiver struct {
 	mu       sync.Mutex
 	track    *tracker    // guarded by mu
 	assemble reassembler // guarded by mu
+	fec      fecDecoder  // guarded by mu
 }
 
 func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
@@ -44,29 +48,55 @@ func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
 		gap:      make(chan struct{}, 1),
 		track:    newTracker(cfg.RepairDeadline),
 		assemble: reassembler{pool: pool, stats: stats},
+		fec:      fecDecoder{pool: pool, stats: stats},
 	}
 }
 
-// take parses a media or fragment frame and queues it. Called by lanes, concurrently.
-func (r *receiver) take(f frame, now time.Duration) error {
+// parseInbound makes a packet of a media or fragment frame.
+func parseInbound(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, error) {
 	in := inbound{at: now}
 	rtp, err := parseMedia(f, &in.h)
 	if err != nil {
-		return err
+		return inbound{}, err
 	}
-	in.pkt, in.size = r.pool.Get(), len(rtp)
+	in.pkt, in.size = pool.Get(), len(rtp)
 	copy(in.pkt.Buffer(), rtp)
 	if in.h.Total == 0 {
 		if err := in.pkt.Parse(in.size); err != nil {
 			in.pkt.Release()
-			return err
+			return inbound{}, err
 		}
 	}
+	return in, nil
+}
+
+// take parses a media or fragment frame and queues it. Called by lanes, concurrently.
+func (r *receiver) take(f frame, now time.Duration) error {
+	in, err := parseInbound(f, r.pool, now)
+	if err != nil {
+		return err
+	}
+	r.enqueue(in)
+	return nil
+}
+
+// takeParity parses a parity frame and queues it. Called by lanes, concurrently.
+func (r *receiver) takeParity(f frame, now time.Duration) error {
+	h, symbol, err := parseParity(f.body)
+	if err != nil {
+		return err
+	}
+	in := inbound{at: now, parity: h, pkt: r.pool.Get(), size: len(symbol)}
+	copy(in.pkt.Buffer(), symbol)
+	r.enqueue(in)
+	return nil
+}
+
+func (r *receiver) enqueue(in inbound) {
 	if old, evicted := r.queue.Push(in); evicted {
 		r.stats.drop(dropRecvFull)
 		old.pkt.Release()
 	}
-	return nil
 }
 
 // run takes packets off the queue until ctx ends; clock tells the time.
@@ -98,28 +128,77 @@ func (r *receiver) run(ctx context.Context, clock func() time.Duration) {
 }
 
 func (r *receiver) deliver(in *inbound) {
+	if in.parity.Parity != 0 {
+		r.restore(in)
+		return
+	}
 	r.mu.Lock()
 	quiet := !r.track.pending()
 	seq, fresh := r.track.received(in.h.LinkSeq, in.h.Retransmission, in.at)
 	woke := quiet && r.track.pending()
 	pkt := in.pkt
+	var restored []inbound
+	if fresh && !in.restored {
+		r.fec.put(seq, in, in.at)
+		if in.h.Retransmission { // the one that was wanting, perhaps
+			if b := r.fec.of(seq); b != nil {
+				restored = r.fec.restore(b, in.at)
+			}
+		}
+	}
 	if fresh && in.h.Total != 0 {
 		pkt = r.assemble.add(seq, &in.h, in.pkt.Buffer()[:in.size], in.at)
 		in.pkt.Release()
 	}
 	r.mu.Unlock()
 	if woke {
-		select {
-		case r.gap <- struct{}{}:
-		default:
-		}
+		r.wake()
 	}
 	switch {
 	case !fresh:
 		r.stats.drop(dropDuplicate)
 		pkt.Release()
 	case pkt != nil:
+		if in.restored {
+			r.stats.restored.Add(1)
+		}
 		r.arrange(in, pkt, seq)
+	}
+	for i := range restored {
+		r.deliver(&restored[i])
+	}
+}
+
+// restore takes a parity symbol and delivers the packets it makes up for.
+func (r *receiver) restore(in *inbound) {
+	r.mu.Lock()
+	base := r.track.extend(in.parity.Base)
+	var restored []inbound
+	hopeless := false
+	if base > r.track.base {
+		r.track.announced(in.parity.Base+uint32(in.parity.Packets)-1, in.at) // all of the block has been sent
+		b := r.fec.take(base, &in.parity, in.pkt, in.size, in.at)
+		if b != nil {
+			restored = r.fec.restore(b, in.at)
+			hopeless = r.fec.hopeless(r.track, b)
+		}
+	}
+	pending := r.track.pending()
+	r.mu.Unlock()
+	in.pkt.Release()
+	for i := range restored {
+		r.deliver(&restored[i])
+	}
+	if hopeless || pending && len(restored) == 0 {
+		r.wake()
+	}
+}
+
+// wake makes the ticker look for what is missing.
+func (r *receiver) wake() {
+	select {
+	case r.gap <- struct{}{}:
+	default:
 	}
 }
 
@@ -190,12 +269,14 @@ func (r *receiver) hand(p *heldPacket) {
 	p.pull.write(stream, pkt)
 }
 
-// collect appends what has to be asked for now, and reports whether anything is still missing.
-func (r *receiver) collect(now, rtt time.Duration, out []uint64) ([]uint64, bool) {
+// collect appends what has to be asked for now, and reports whether anything is still missing, and whether it was
+// left to parity until now.
+func (r *receiver) collect(now, rtt time.Duration, out []uint64) (ask []uint64, pending, fec bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out = r.track.collect(now, rtt, out)
-	return out, r.track.pending()
+	fec = r.fec.active(now)
+	out = r.track.collect(now, rtt, fec, out)
+	return out, r.track.pending(), fec
 }
 
 // announced takes the peer's highest link sequence number from a probe.
@@ -205,21 +286,18 @@ func (r *receiver) announced(seq uint32, now time.Duration) {
 	pending := r.track.pending()
 	r.mu.Unlock()
 	if pending {
-		select {
-		case r.gap <- struct{}{}:
-		default:
-		}
+		r.wake()
 	}
 }
 
 // received is what the tracker has counted.
-type received struct{ expected, askedFor, repaired, lost uint64 }
+type received struct{ expected, missed, bursts, repaired, lost uint64 }
 
 func (r *receiver) snapshot() received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.track
-	return received{t.expected(), t.askedFor, t.repaired, t.lost}
+	return received{t.expected(), t.missed, t.bursts, t.repaired, t.lost}
 }
 
 // second does what is due once a second.
@@ -228,6 +306,7 @@ func (r *receiver) second(now time.Duration) {
 	defer r.mu.Unlock()
 	r.track.decay()
 	r.assemble.expire(now, time.Second)
+	r.fec.expire(now)
 }
 
 // table is the pulls by flow ID. It is not to be changed.
@@ -267,5 +346,6 @@ func (r *receiver) close() {
 	}
 	r.mu.Lock()
 	r.assemble.clear()
+	r.fec.clear()
 	r.mu.Unlock()
 }

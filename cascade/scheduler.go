@@ -9,6 +9,9 @@ import (
 // queueSlots is how many packets of one class may wait, whatever their size.
 const queueSlots = 1024
 
+// halfParity marks a parity symbol.
+const halfParity = 3
+
 // item is one RTP packet, or one half of it, on its way out. It owns a reference to its packet.
 type item struct {
 	pkt            *rtpstream.Packet
@@ -16,7 +19,8 @@ type item struct {
 	seq            uint64 // link sequence number; 0 until the packet leaves the scheduler
 	class          class
 	retransmission bool
-	half           uint8 // 0 whole, 1 first, 2 second half
+	half           uint8 // 0 whole, 1 first, 2 second half, 3 no RTP packet at all but a parity symbol
+	size           int   // of a parity symbol: bytes of its frame's body, which are at the front of the buffer
 	avoid          *lane // of a retransmission: the lane it was lost on
 	queued         time.Duration
 	deadline       time.Duration
@@ -27,6 +31,9 @@ func (it *item) urgent() bool { return it.class == classAudio && !it.retransmiss
 
 // rtp is what of the packet travels in this item.
 func (it *item) rtp() []byte {
+	if it.half == halfParity {
+		return it.pkt.Buffer()[:it.size]
+	}
 	raw := it.pkt.Raw()
 	switch cut := (len(raw) + 1) / 2; it.half {
 	case 1:

@@ -4,9 +4,9 @@ import "time"
 
 // Limits of what is kept for retransmission on a link.
 const (
-	sendCachePackets = 1024
+	sendCachePackets = 4096
 	sendCacheAge     = time.Second
-	budgetShare      = 4        // retransmissions may take one byte in four of what is sent
+	budgetPercent    = 27       // bytes of repair to bytes of media: retransmissions, parity and copies of audio
 	budgetMax        = 64 << 10 // bytes that may be saved up
 	budgetStart      = 16 << 10
 )
@@ -34,7 +34,7 @@ func (c *sendCache) put(it item, l *lane, now time.Duration) {
 	}
 	it.pkt.Retain()
 	*slot = sentItem{item: it, lane: l, sent: now}
-	c.budget = min(budgetMax, c.budget+len(it.rtp())/budgetShare)
+	c.budget = min(budgetMax, c.budget+len(it.rtp())*budgetPercent/100)
 }
 
 // repeat returns the item to send again, with a reference of its own, or false and why not; ok and why are both zero
@@ -57,6 +57,22 @@ func (c *sendCache) repeat(seq uint64, now, minGap time.Duration) (it item, why 
 	it.pkt.Retain()
 	it.retransmission, it.avoid = true, slot.lane
 	return it, 0, true
+}
+
+// spend takes bytes of repair that need not ask off the budget.
+func (c *sendCache) spend(bytes int) { c.budget = max(c.budget-bytes, -budgetMax) }
+
+// copyOf returns a packet sent a moment ago to be sent once more.
+func (c *sendCache) copyOf(seq uint64) (it item, ok bool) {
+	slot := &c.slots[seq%sendCachePackets]
+	if slot.pkt == nil || slot.seq != seq || slot.flow.closed {
+		return it, false
+	}
+	c.spend(len(slot.rtp()))
+	it = slot.item
+	it.pkt.Retain()
+	it.retransmission, it.avoid = true, slot.lane
+	return it, true
 }
 
 // clear releases everything.

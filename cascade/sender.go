@@ -17,6 +17,7 @@ type sender struct {
 	suspectAfter           time.Duration
 	stats                  *counters
 	queueDelay             prometheus.Observer
+	kick                   chan struct{} // capacity 1: due is earlier than it was
 
 	mu       sync.Mutex
 	sched    scheduler
@@ -26,6 +27,8 @@ type sender struct {
 	maxBytes int     // largest datagram every lane carries
 	turn     int     // rotates the choice between equal lanes
 	sampled  uint    // packets, to observe the delay of every sixteenth
+	repair   outgoingRepair
+	nextAge  time.Duration
 	closed   bool
 }
 
@@ -39,6 +42,8 @@ func newSender(cfg Config, stats *counters, queueDelay prometheus.Observer) *sen
 		sched:        newScheduler(cfg.QueueBytes, stats),
 		cache:        newSendCache(),
 		next:         1,
+		kick:         make(chan struct{}, 1),
+		repair:       newOutgoingRepair(),
 		maxBytes:     safeDatagram,
 	}
 }
@@ -160,6 +165,7 @@ func (s *sender) pick(now time.Duration, avoid *lane, urgent bool) *lane {
 func (s *sender) transmit(it item, l *lane, now time.Duration) {
 	if it.retransmission {
 		s.stats.retransmissions.Add(1)
+		s.stats.overhead.Add(uint64(len(it.rtp())))
 		l.ring(it.urgent()).push(it)
 		l.signal()
 		return
@@ -186,6 +192,7 @@ func (s *sender) send(it item, l *lane, now time.Duration) {
 	s.cache.put(it, l, now)
 	l.ring(it.urgent()).push(it)
 	l.signal()
+	s.protect(&it, now)
 }
 
 // fill appends to b the next datagram of a lane and reports whether there is one: control frames first, then as many
@@ -217,6 +224,14 @@ func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
 
 // append appends the item's frame.
 func (it *item) append(b []byte, last bool) []byte {
+	if it.half == halfParity {
+		return append(appendFrameHead(b, frameParity, it.size, last), it.rtp()...)
+	}
+	h := it.header()
+	return appendMedia(b, &h, it.rtp(), last)
+}
+
+func (it *item) header() mediaHeader {
 	p := it.pkt
 	h := mediaHeader{
 		Flow: it.flow.id, LinkSeq: uint32(it.seq), Keyframe: p.Keyframe, Marker: p.Marker,
@@ -226,7 +241,7 @@ func (it *item) append(b []byte, last bool) []byte {
 	if it.half != 0 {
 		h.Total, h.Second = uint16(len(p.Raw())), it.half == 2
 	}
-	return appendMedia(b, &h, it.rtp(), last)
+	return h
 }
 
 // control queues a control frame on lane l, or with nil on the best lane. It reports false when there is no lane with
@@ -313,8 +328,12 @@ func (s *sender) tick(now time.Duration) {
 			}
 		}
 	}
-	s.cache.age(now)
+	if now >= s.nextAge {
+		s.cache.age(now)
+		s.nextAge = now + ageEvery
+	}
 	s.pump(now)
+	s.mend(now, 0)
 }
 
 // busy reports whether anything waits.
@@ -357,6 +376,7 @@ func (s *sender) close() {
 	s.closed = true
 	s.sched.clear()
 	s.cache.clear()
+	s.repair.clear()
 	for _, l := range s.lanes {
 		l.clear()
 	}

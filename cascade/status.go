@@ -26,7 +26,11 @@ type LinkStatus struct {
 	NacksSent       uint64            // packets asked for
 	NacksReceived   uint64            // packets the peer asked for
 	Retransmissions uint64            // packets sent again
-	Repaired        uint64            // lost packets that came after being asked for
+	Parity          uint64            // parity symbols sent
+	AudioCopies     uint64            // audio packets sent a second time in advance
+	RepairBytes     uint64            // bytes of retransmissions, parity and copies sent
+	Repaired        uint64            // lost packets that came after all: sent again, in advance or out of parity
+	Restored        uint64            // of these, those made of parity symbols
 	Lost            uint64            // lost packets that never came
 	Flows           []FlowStatus
 
@@ -107,7 +111,8 @@ func (c *counters) status() LinkStatus {
 	s := LinkStatus{
 		In: c.in.status(), Out: c.out.status(), Drops: make(map[string]uint64),
 		NacksSent: c.nacksOut.Load(), NacksReceived: c.nacksIn.Load(),
-		Retransmissions: c.retransmissions.Load(), Repaired: c.repaired.Load(), Lost: c.lost.Load(),
+		Retransmissions: c.retransmissions.Load(), Parity: c.parity.Load(), AudioCopies: c.copies.Load(),
+		RepairBytes: c.overhead.Load(), Restored: c.restored.Load(), Repaired: c.repaired.Load(), Lost: c.lost.Load(),
 		keyframesIn: c.keyframesIn.Load(), keyframesOut: c.keyframesOut.Load(),
 		linksOpened: c.linksOpened.Load(), linksFailed: c.failed.Load(), flowsRefused: c.flowsRefused.Load(),
 	}

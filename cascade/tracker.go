@@ -8,12 +8,14 @@ import (
 
 // Limits of the search for lost packets.
 const (
-	trackerSlots     = 2048
+	trackerSlots     = 4096
 	maxMissing       = 1024
-	maxNacks         = 6 // times one packet is asked for
+	maxNacks         = 8 // times one packet is asked for
 	minReorderWindow = 5 * time.Millisecond
 	maxReorderWindow = 50 * time.Millisecond
 	minNackGap       = 20 * time.Millisecond
+	fecWait          = 48 * time.Millisecond // a loss is asked for after this when parity has not made up for it
+	nackAgain        = 4 * time.Millisecond  // where FEC runs a NACK is late already: it is said three times at once
 )
 
 type slotState uint8
@@ -31,6 +33,8 @@ type trackerSlot struct {
 	asked time.Duration // last NACK
 	nacks uint8
 	state slotState
+	loss  bool // counted as lost before repair
+	ask   bool // parity will not make up for it
 }
 
 // tracker finds what is lost of a link's incoming packets. Lanes overtake each other, so a gap counts as loss only
@@ -44,7 +48,8 @@ type tracker struct {
 	missing  []uint64 // ascending; may hold entries that came in since
 	lateness time.Duration
 
-	askedFor uint64 // distinct packets found missing after the window: loss before repair
+	missed   uint64 // packets that were lost on the way, before any repair
+	bursts   uint64 // runs of these
 	repaired uint64
 	lost     uint64 // given up: loss after repair
 }
@@ -59,6 +64,9 @@ func newTracker(deadline time.Duration) *tracker {
 // expected is how many packets the peer has sent, as far as is known.
 func (t *tracker) expected() uint64 { return t.highest - t.base }
 
+// extend returns the extended number of a link sequence number.
+func (t *tracker) extend(seq32 uint32) uint64 { return t.unwrap.Peek(seq32) }
+
 // received notes a packet and reports its extended number and whether it is the first of its number.
 func (t *tracker) received(seq32 uint32, retransmission bool, now time.Duration) (seq uint64, fresh bool) {
 	seq = t.unwrap.Unwrap(seq32)
@@ -69,6 +77,9 @@ func (t *tracker) received(seq32 uint32, retransmission bool, now time.Duration)
 		t.gap(seq, now)
 		t.highest = seq
 		t.slots[seq%trackerSlots] = trackerSlot{seq: seq, state: slotReceived}
+		if retransmission {
+			t.markLost(seq)
+		}
 		return seq, true
 	}
 	slot := &t.slots[seq%trackerSlots]
@@ -79,7 +90,10 @@ func (t *tracker) received(seq32 uint32, retransmission bool, now time.Duration)
 		if late := now - slot.since; !retransmission && late < t.deadline {
 			t.lateness = max(late, t.lateness-t.lateness/256)
 		}
-		if slot.nacks > 0 {
+		if retransmission {
+			t.markLost(seq)
+		}
+		if slot.nacks > 0 || retransmission {
 			t.repaired++
 		}
 	}
@@ -101,12 +115,12 @@ func (t *tracker) gap(seq uint64, now time.Duration) {
 	first := t.highest + 1
 	if seq-first > maxMissing/2 {
 		t.lost += seq - first - maxMissing/2
-		t.askedFor += seq - first - maxMissing/2
+		t.missed += seq - first - maxMissing/2
 		first = seq - maxMissing/2
 	}
 	for s := first; s < seq; s++ {
 		if len(t.missing) == cap(t.missing) {
-			t.askedFor++
+			t.missed++
 			t.lost++
 			t.slots[s%trackerSlots] = trackerSlot{seq: s, state: slotLost}
 			continue
@@ -145,8 +159,37 @@ func (t *tracker) youngGap(seq uint64) (since time.Duration, young bool) {
 // pending reports whether something is missing and still hoped for.
 func (t *tracker) pending() bool { return len(t.missing) > 0 }
 
-// collect appends to out what has to be asked for now, ascending, and gives up what is too old.
-func (t *tracker) collect(now, rtt time.Duration, out []uint64) []uint64 {
+// markLost counts one packet as lost before repair.
+func (t *tracker) markLost(seq uint64) {
+	slot := &t.slots[seq%trackerSlots]
+	if slot.loss {
+		return
+	}
+	slot.loss = true
+	t.missed++
+	before, after := &t.slots[(seq-1)%trackerSlots], &t.slots[(seq+1)%trackerSlots]
+	switch a, b := before.seq == seq-1 && before.loss, after.seq == seq+1 && after.loss; {
+	case a && b:
+		t.bursts--
+	case !a && !b:
+		t.bursts++
+	}
+}
+
+// hopeless notes that parity does not make up for a missing packet.
+func (t *tracker) hopeless(seq uint64) {
+	if slot := &t.slots[seq%trackerSlots]; slot.seq == seq && slot.state == slotMissing {
+		slot.ask = true
+	}
+}
+
+// collect appends to out what has to be asked for now, ascending, and gives up what is too old. With fec set, what is
+// missing may still come from parity.
+func (t *tracker) collect(now, rtt time.Duration, fec bool, out []uint64) []uint64 {
+	wait := t.window()
+	if fec {
+		wait = max(wait, fecWait)
+	}
 	gap := max(minNackGap, rtt+rtt/4)
 	keep := t.missing[:0]
 	for _, seq := range t.missing {
@@ -162,12 +205,12 @@ func (t *tracker) collect(now, rtt time.Duration, out []uint64) []uint64 {
 		case now-slot.since > t.deadline:
 			slot.state = slotLost
 			t.lost++
-			if slot.nacks == 0 {
-				t.askedFor++
-			}
+			t.markLost(seq)
 			continue
-		case slot.nacks == 0 && now-slot.since >= t.window():
-			t.askedFor++
+		case slot.nacks == 0 && (slot.ask || now-slot.since >= wait):
+			t.markLost(seq)
+			fallthrough
+		case fec && slot.nacks > 0 && slot.nacks <= 2 && now-slot.asked >= nackAgain:
 			fallthrough
 		case slot.nacks > 0 && slot.nacks < maxNacks && now-slot.asked >= gap:
 			slot.nacks++

@@ -24,6 +24,54 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Feature is something a node understands that others of the same version may not. Values are bits.
+type Feature int32
+
+const (
+	Feature_FEATURE_UNSPECIFIED Feature = 0
+	// Parity frames, and probes that tell the mean burst of losses.
+	Feature_FEATURE_FEC Feature = 1
+)
+
+// Enum value maps for Feature.
+var (
+	Feature_name = map[int32]string{
+		0: "FEATURE_UNSPECIFIED",
+		1: "FEATURE_FEC",
+	}
+	Feature_value = map[string]int32{
+		"FEATURE_UNSPECIFIED": 0,
+		"FEATURE_FEC":         1,
+	}
+)
+
+func (x Feature) Enum() *Feature {
+	p := new(Feature)
+	*p = x
+	return p
+}
+
+func (x Feature) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Feature) Descriptor() protoreflect.EnumDescriptor {
+	return file_meridian_cascade_v1_cascade_proto_enumTypes[0].Descriptor()
+}
+
+func (Feature) Type() protoreflect.EnumType {
+	return &file_meridian_cascade_v1_cascade_proto_enumTypes[0]
+}
+
+func (x Feature) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Feature.Descriptor instead.
+func (Feature) EnumDescriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{0}
+}
+
 // CloseReason says why a link ended.
 type CloseReason int32
 
@@ -92,11 +140,11 @@ func (x CloseReason) String() string {
 }
 
 func (CloseReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_meridian_cascade_v1_cascade_proto_enumTypes[0].Descriptor()
+	return file_meridian_cascade_v1_cascade_proto_enumTypes[1].Descriptor()
 }
 
 func (CloseReason) Type() protoreflect.EnumType {
-	return &file_meridian_cascade_v1_cascade_proto_enumTypes[0]
+	return &file_meridian_cascade_v1_cascade_proto_enumTypes[1]
 }
 
 func (x CloseReason) Number() protoreflect.EnumNumber {
@@ -105,7 +153,7 @@ func (x CloseReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CloseReason.Descriptor instead.
 func (CloseReason) EnumDescriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{0}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{1}
 }
 
 // RefuseReason says why there is no flow.
@@ -152,11 +200,11 @@ func (x RefuseReason) String() string {
 }
 
 func (RefuseReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_meridian_cascade_v1_cascade_proto_enumTypes[1].Descriptor()
+	return file_meridian_cascade_v1_cascade_proto_enumTypes[2].Descriptor()
 }
 
 func (RefuseReason) Type() protoreflect.EnumType {
-	return &file_meridian_cascade_v1_cascade_proto_enumTypes[1]
+	return &file_meridian_cascade_v1_cascade_proto_enumTypes[2]
 }
 
 func (x RefuseReason) Number() protoreflect.EnumNumber {
@@ -165,7 +213,7 @@ func (x RefuseReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RefuseReason.Descriptor instead.
 func (RefuseReason) EnumDescriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{1}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{2}
 }
 
 // LinkMessage is the one message of a link's control stream.
@@ -463,7 +511,9 @@ type Hello struct {
 	// Random name of the opener's process run.
 	Instance uint64 `protobuf:"fixed64,4,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Media connections the opener would like.
-	Lanes         uint32 `protobuf:"varint,5,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	Lanes uint32 `protobuf:"varint,5,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	// What the opener understands beyond the version: a sum of Feature values. A release that lacks the field has none.
+	Features      uint32 `protobuf:"varint,6,opt,name=features,proto3" json:"features,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -533,6 +583,13 @@ func (x *Hello) GetLanes() uint32 {
 	return 0
 }
 
+func (x *Hello) GetFeatures() uint32 {
+	if x != nil {
+		return x.Features
+	}
+	return 0
+}
+
 // Welcome accepts a Hello.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -541,7 +598,9 @@ type Welcome struct {
 	// Random name of the acceptor's process run.
 	Instance uint64 `protobuf:"fixed64,2,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Media connections the link has. The node with the lower ID dials them.
-	Lanes         uint32 `protobuf:"varint,3,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	Lanes uint32 `protobuf:"varint,3,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	// What the acceptor understands, see Hello.
+	Features      uint32 `protobuf:"varint,4,opt,name=features,proto3" json:"features,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +652,13 @@ func (x *Welcome) GetInstance() uint64 {
 func (x *Welcome) GetLanes() uint32 {
 	if x != nil {
 		return x.Lanes
+	}
+	return 0
+}
+
+func (x *Welcome) GetFeatures() uint32 {
+	if x != nil {
+		return x.Features
 	}
 	return 0
 }
@@ -1487,18 +1553,20 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x10keyframe_request\x18\r \x01(\v2$.meridian.cascade.v1.KeyframeRequestH\x00R\x0fkeyframeRequest\x12E\n" +
 	"\fclock_update\x18\x0e \x01(\v2 .meridian.cascade.v1.ClockUpdateH\x00R\vclockUpdate\x12E\n" +
 	"\fsource_ended\x18\x0f \x01(\v2 .meridian.cascade.v1.SourceEndedH\x00R\vsourceEndedB\x06\n" +
-	"\x04body\"\x8e\x01\n" +
+	"\x04body\"\xaa\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
 	"\vmin_version\x18\x02 \x01(\rR\n" +
 	"minVersion\x12\x18\n" +
 	"\asession\x18\x03 \x01(\x06R\asession\x12\x1a\n" +
 	"\binstance\x18\x04 \x01(\x06R\binstance\x12\x14\n" +
-	"\x05lanes\x18\x05 \x01(\rR\x05lanes\"U\n" +
+	"\x05lanes\x18\x05 \x01(\rR\x05lanes\x12\x1a\n" +
+	"\bfeatures\x18\x06 \x01(\rR\bfeatures\"q\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\x06R\binstance\x12\x14\n" +
-	"\x05lanes\x18\x03 \x01(\rR\x05lanes\"E\n" +
+	"\x05lanes\x18\x03 \x01(\rR\x05lanes\x12\x1a\n" +
+	"\bfeatures\x18\x04 \x01(\rR\bfeatures\"E\n" +
 	"\tLinkClose\x128\n" +
 	"\x06reason\x18\x01 \x01(\x0e2 .meridian.cascade.v1.CloseReasonR\x06reason\"!\n" +
 	"\aLinkUse\x12\x16\n" +
@@ -1556,7 +1624,10 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLaneHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x06R\asession\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index*\xb0\x02\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index*3\n" +
+	"\aFeature\x12\x17\n" +
+	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vFEATURE_FEC\x10\x01*\xb0\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLOSE_REASON_SHUTDOWN\x10\x01\x12\x15\n" +
@@ -1590,50 +1661,51 @@ func file_meridian_cascade_v1_cascade_proto_rawDescGZIP() []byte {
 	return file_meridian_cascade_v1_cascade_proto_rawDescData
 }
 
-var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
-	(CloseReason)(0),        // 0: meridian.cascade.v1.CloseReason
-	(RefuseReason)(0),       // 1: meridian.cascade.v1.RefuseReason
-	(*LinkMessage)(nil),     // 2: meridian.cascade.v1.LinkMessage
-	(*Hello)(nil),           // 3: meridian.cascade.v1.Hello
-	(*Welcome)(nil),         // 4: meridian.cascade.v1.Welcome
-	(*LinkClose)(nil),       // 5: meridian.cascade.v1.LinkClose
-	(*LinkUse)(nil),         // 6: meridian.cascade.v1.LinkUse
-	(*Ping)(nil),            // 7: meridian.cascade.v1.Ping
-	(*Pong)(nil),            // 8: meridian.cascade.v1.Pong
-	(*Demand)(nil),          // 9: meridian.cascade.v1.Demand
-	(*FlowOpen)(nil),        // 10: meridian.cascade.v1.FlowOpen
-	(*SourceInfo)(nil),      // 11: meridian.cascade.v1.SourceInfo
-	(*FlowAccept)(nil),      // 12: meridian.cascade.v1.FlowAccept
-	(*FlowRefuse)(nil),      // 13: meridian.cascade.v1.FlowRefuse
-	(*FlowDemand)(nil),      // 14: meridian.cascade.v1.FlowDemand
-	(*FlowClose)(nil),       // 15: meridian.cascade.v1.FlowClose
-	(*KeyframeRequest)(nil), // 16: meridian.cascade.v1.KeyframeRequest
-	(*ClockUpdate)(nil),     // 17: meridian.cascade.v1.ClockUpdate
-	(*SourceEnded)(nil),     // 18: meridian.cascade.v1.SourceEnded
-	(*LaneHello)(nil),       // 19: meridian.cascade.v1.LaneHello
+	(Feature)(0),            // 0: meridian.cascade.v1.Feature
+	(CloseReason)(0),        // 1: meridian.cascade.v1.CloseReason
+	(RefuseReason)(0),       // 2: meridian.cascade.v1.RefuseReason
+	(*LinkMessage)(nil),     // 3: meridian.cascade.v1.LinkMessage
+	(*Hello)(nil),           // 4: meridian.cascade.v1.Hello
+	(*Welcome)(nil),         // 5: meridian.cascade.v1.Welcome
+	(*LinkClose)(nil),       // 6: meridian.cascade.v1.LinkClose
+	(*LinkUse)(nil),         // 7: meridian.cascade.v1.LinkUse
+	(*Ping)(nil),            // 8: meridian.cascade.v1.Ping
+	(*Pong)(nil),            // 9: meridian.cascade.v1.Pong
+	(*Demand)(nil),          // 10: meridian.cascade.v1.Demand
+	(*FlowOpen)(nil),        // 11: meridian.cascade.v1.FlowOpen
+	(*SourceInfo)(nil),      // 12: meridian.cascade.v1.SourceInfo
+	(*FlowAccept)(nil),      // 13: meridian.cascade.v1.FlowAccept
+	(*FlowRefuse)(nil),      // 14: meridian.cascade.v1.FlowRefuse
+	(*FlowDemand)(nil),      // 15: meridian.cascade.v1.FlowDemand
+	(*FlowClose)(nil),       // 16: meridian.cascade.v1.FlowClose
+	(*KeyframeRequest)(nil), // 17: meridian.cascade.v1.KeyframeRequest
+	(*ClockUpdate)(nil),     // 18: meridian.cascade.v1.ClockUpdate
+	(*SourceEnded)(nil),     // 19: meridian.cascade.v1.SourceEnded
+	(*LaneHello)(nil),       // 20: meridian.cascade.v1.LaneHello
 }
 var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
-	3,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
-	4,  // 1: meridian.cascade.v1.LinkMessage.welcome:type_name -> meridian.cascade.v1.Welcome
-	5,  // 2: meridian.cascade.v1.LinkMessage.link_close:type_name -> meridian.cascade.v1.LinkClose
-	6,  // 3: meridian.cascade.v1.LinkMessage.link_use:type_name -> meridian.cascade.v1.LinkUse
-	7,  // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
-	8,  // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
-	10, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
-	12, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
-	13, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
-	14, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
-	15, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
-	16, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
-	17, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
-	18, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
-	0,  // 14: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
-	9,  // 15: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
-	11, // 16: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
-	1,  // 17: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
-	9,  // 18: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
+	4,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
+	5,  // 1: meridian.cascade.v1.LinkMessage.welcome:type_name -> meridian.cascade.v1.Welcome
+	6,  // 2: meridian.cascade.v1.LinkMessage.link_close:type_name -> meridian.cascade.v1.LinkClose
+	7,  // 3: meridian.cascade.v1.LinkMessage.link_use:type_name -> meridian.cascade.v1.LinkUse
+	8,  // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
+	9,  // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
+	11, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
+	13, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
+	14, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
+	15, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
+	16, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
+	17, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
+	18, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
+	19, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
+	1,  // 14: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
+	10, // 15: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
+	12, // 16: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
+	2,  // 17: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
+	10, // 18: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
 	19, // [19:19] is the sub-list for method output_type
 	19, // [19:19] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
@@ -1667,7 +1739,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_cascade_v1_cascade_proto_rawDesc), len(file_meridian_cascade_v1_cascade_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,

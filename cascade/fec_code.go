@@ -1,0 +1,74 @@
+package cascade
+
+import "github.com/klauspost/reedsolomon"
+
+// Limits of a block of forward error correction (FEC).
+const (
+	fecMaxPackets = 128
+	fecMaxParity  = 40
+	fecSymbolMax  = 1490 // bytes of a symbol that may be protected
+)
+
+// The code is systematic Reed–Solomon with a Cauchy matrix over GF(2⁸), polynomial 0x11d: the parity symbol r of a
+// block is Σ symbol[c] / (x(r) + y(c)) with x(r) = 128 + r and y(c) = c. Every square part of a Cauchy matrix can be
+// inverted, so any m parity symbols make up for any m packets, whatever the block's size and number of parity symbols:
+// neither has to be known when the sums begin. Shorter symbols count as padded with zeros, which add nothing.
+
+var (
+	galois   reedsolomon.LowLevel
+	fecTimes = fecTable()
+)
+
+func fecTable() (t [256][256]byte) {
+	var all [256]byte
+	for i := range all {
+		all[i] = byte(i)
+	}
+	for c := range t {
+		galois.GalMulSlice(byte(c), all[:], t[c][:])
+	}
+	return t
+}
+
+// fecCoefficient is what packet c of a block is multiplied with in its parity symbol r.
+func fecCoefficient(r, c int) byte { return reedsolomon.Inv(byte(fecMaxPackets+r) ^ byte(c)) }
+
+// fecMatrix is a square part of the Cauchy matrix, to be inverted.
+type fecMatrix [fecMaxParity][fecMaxParity]byte
+
+// invert sets inv to the inverse of the rows and columns given. Rows are parity symbols, columns packets.
+func (inv *fecMatrix) invert(rows, columns []int) {
+	var a fecMatrix
+	m := len(rows)
+	for i, r := range rows {
+		for j, c := range columns {
+			a[i][j] = fecCoefficient(r, c)
+			inv[i][j] = 0
+		}
+		inv[i][i] = 1
+	}
+	for p := range m {
+		for a[p][p] == 0 { // there is a row below to take: the matrix is regular
+			for i := p + 1; i < m; i++ {
+				if a[i][p] != 0 {
+					a[p], a[i] = a[i], a[p]
+					inv[p], inv[i] = inv[i], inv[p]
+					break
+				}
+			}
+		}
+		times := &fecTimes[reedsolomon.Inv(a[p][p])]
+		for j := range m {
+			a[p][j], inv[p][j] = times[a[p][j]], times[inv[p][j]]
+		}
+		for i := range m {
+			if f := a[i][p]; i != p && f != 0 {
+				times := &fecTimes[f]
+				for j := range m {
+					a[i][j] ^= times[a[p][j]]
+					inv[i][j] ^= times[inv[p][j]]
+				}
+			}
+		}
+	}
+}

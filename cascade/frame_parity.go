@@ -1,0 +1,110 @@
+package cascade
+
+import (
+	"encoding/binary"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// parityHeaderBytes is what a parity frame has before its symbol.
+const parityHeaderBytes = 7
+
+// parityHeader says which block a parity symbol belongs to. A block is a run of link sequence numbers.
+type parityHeader struct {
+	Base    uint32 // first link sequence number of the block
+	Packets int    // in the block, 1 to 128
+	Index   int    // of this symbol, from 0
+	Parity  int    // symbols of the block, 1 to 40
+}
+
+// appendParity appends the body of a parity frame.
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|Ver| Type  |L|0|         [Length]              |
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|          base: first link sequence number of the block        |
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|  packets − 1  |     index     |    parities   |  symbol bytes …
+//
+// Only a peer that greeted with FEATURE_FEC gets one.
+func appendParity(b []byte, h parityHeader, symbol []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, h.Base)
+	b = append(b, byte(h.Packets-1), byte(h.Index), byte(h.Parity))
+	return append(b, symbol...)
+}
+
+// parseParity reads the body of a parity frame. The symbol aliases it.
+func parseParity(body []byte) (h parityHeader, symbol []byte, err error) {
+	if len(body) <= parityHeaderBytes {
+		return h, nil, errFrameShort
+	}
+	h = parityHeader{
+		Base: binary.BigEndian.Uint32(body), Packets: int(body[4]) + 1, Index: int(body[5]), Parity: int(body[6]),
+	}
+	symbol = body[parityHeaderBytes:]
+	if h.Packets > fecMaxPackets || h.Parity > fecMaxParity || h.Index >= h.Parity || len(symbol) > fecSymbolMax {
+		return h, nil, errFrameField
+	}
+	return h, symbol, nil
+}
+
+// appendSymbol appends the symbol that stands for a media or fragment frame: what is protected of it.
+//
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|F|     length of the rest      | flow ID and the rest of the
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	  frame's body, its link sequence number left out and R cleared …
+//
+// F says that it is a fragment. The link sequence number follows from the place in the block.
+func appendSymbol(b []byte, h *mediaHeader, rtp []byte) []byte {
+	start := len(b)
+	b = append(b, 0, 0)
+	b = appendVarint(b, h.Flow)
+	first := *h
+	first.Retransmission = false
+	b = first.appendTail(b)
+	b = append(b, rtp...)
+	n := uint16(len(b) - start - 2)
+	if h.Total != 0 {
+		n |= 1 << 15
+	}
+	binary.BigEndian.PutUint16(b[start:], n)
+	return b
+}
+
+// symbolBytes is the length of the symbol for rtpBytes of a packet.
+func symbolBytes(h *mediaHeader, rtpBytes int) int {
+	n := 2 + varintBytes(h.Flow) + 3 + rtpBytes
+	if h.Total != 0 {
+		n += 2
+	}
+	return n
+}
+
+// parseSymbol makes the frame anew from a symbol and its link sequence number, in buf.
+func parseSymbol(symbol []byte, seq uint32, buf []byte) (frame, error) {
+	if len(symbol) < 2 {
+		return frame{}, errFrameShort
+	}
+	n := binary.BigEndian.Uint16(symbol)
+	f := frame{kind: frameMedia}
+	if n&(1<<15) != 0 {
+		f.kind = frameFragment
+	}
+	n &= 1<<15 - 1
+	symbol = symbol[2:]
+	if int(n) > len(symbol) || int(n) > rtpstream.MaxPacketBytes {
+		return frame{}, errFrameLength
+	}
+	flow, rest, err := parseVarint(symbol[:n])
+	if err != nil {
+		return frame{}, err
+	}
+	buf = appendVarint(buf, flow)
+	buf = binary.BigEndian.AppendUint32(buf, seq)
+	buf = append(buf, rest...)
+	f.body = buf
+	return f, nil
+}

@@ -1,0 +1,157 @@
+package cascade
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// wan is a link between two nodes over a lossy path, in virtual time, with video and five microphones.
+type wan struct {
+	rtt         time.Duration
+	loss, burst float64
+	rate        int // bits per second of video
+	length      time.Duration
+	seed        uint64
+}
+
+type wanResult struct {
+	residual, late float64 // share not there within one way + 60 ms, and + RTT + 60 ms
+	audio          float64 // the former of audio alone
+	overhead       float64 // bytes of repair to bytes of media
+	status, sender LinkStatus
+}
+
+// meterSink notes how late packets come.
+type meterSink struct {
+	mu   sync.Mutex
+	sent map[uint16]time.Time
+	n    int
+	late []time.Duration
+}
+
+func (m *meterSink) WritePacket(p *rtpstream.Packet) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at, ok := m.sent[p.SequenceNumber]; ok {
+		m.late = append(m.late, time.Since(at))
+		delete(m.sent, p.SequenceNumber)
+	}
+}
+
+func (m *meterSink) note(seq uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.n++
+	m.sent[seq] = time.Now()
+}
+
+func (m *meterSink) within(d time.Duration) (n int) {
+	for _, late := range m.late {
+		if late <= d {
+			n++
+		}
+	}
+	return n
+}
+
+func (w wan) run(t *testing.T) (res wanResult) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(w.rtt / 2)
+		paths := map[mesh.NodeID]*gilbert{"a": newGilbert(w.seed, w.loss, w.burst), "b": newGilbert(w.seed+1, w.loss, w.burst)}
+		h.setDrop(func(from, _ mesh.NodeID, _ *fakeConn, _ []byte) bool { return paths[from].lost() })
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		type feed struct {
+			cam *camera
+			tv  *meterSink
+		}
+		var feeds []feed
+		for i := range 6 {
+			cam := newCamera(fmt.Sprintf("TR_%d", i), i > 0, 1)
+			if cam.size = 1150; i > 0 {
+				cam.size = 120
+			}
+			a.offer(mesh.SourceID(cam.Info.ID), cam.Source)
+			r := b.Remote(room, cam.mesh(), "a")
+			defer r.Close()
+			tv := &meterSink{sent: make(map[uint16]time.Time)}
+			r.Media().Subscribe(tv).SetDemand(all(0))
+			feeds = append(feeds, feed{cam, tv})
+		}
+		time.Sleep(3 * time.Second)
+		gap := time.Duration(1150*8) * time.Second / time.Duration(w.rate)
+		start := time.Now()
+		for i := 0; time.Since(start) < w.length; i++ {
+			feeds[0].tv.note(feeds[0].cam.seq[0])
+			feeds[0].cam.write(0)
+			for j := 1; j < 6; j++ {
+				f := feeds[j]
+				if due := start.Add(time.Duration(f.tv.n)*20*time.Millisecond + time.Duration(j)*3*time.Millisecond); !time.Now().Before(due) {
+					f.tv.note(f.cam.seq[0])
+					f.cam.write(0)
+				}
+			}
+			time.Sleep(time.Until(start.Add(time.Duration(i+1) * gap)))
+		}
+		time.Sleep(2 * time.Second)
+		res.status, res.sender = b.status(t, "a"), a.status(t, "b")
+		sent, soon, late, audioSent, audioSoon := 0, 0, 0, 0, 0
+		for i, f := range feeds {
+			f.tv.mu.Lock()
+			in := f.tv.within(w.rtt/2 + 60*time.Millisecond)
+			sent, soon, late = sent+f.tv.n, soon+in, late+f.tv.within(w.rtt/2+w.rtt+60*time.Millisecond)
+			if i > 0 {
+				audioSent, audioSoon = audioSent+f.tv.n, audioSoon+in
+			}
+			f.tv.mu.Unlock()
+		}
+		res.residual, res.late = 1-float64(soon)/float64(sent), 1-float64(late)/float64(sent)
+		res.audio = 1 - float64(audioSoon)/float64(audioSent)
+		out := res.sender.Out
+		res.overhead = float64(res.sender.RepairBytes) / float64(out.AudioBytes+out.VideoBytes)
+		t.Logf("%v %.1f%% burst %.0f %d Mbit/s: residual %.4f %%, late %.4f %%, audio %.4f %%, overhead %.1f %% (parity %d, rtx %d, copies %d) restored %d repaired %d lost %d nacks %d, seen %.2f %%; %v %v",
+			w.rtt, 100*w.loss, w.burst, w.rate/1e6, 100*res.residual, 100*res.late, 100*res.audio, 100*res.overhead,
+			res.sender.Parity, res.sender.Retransmissions, res.sender.AudioCopies, res.status.Restored, res.status.Repaired,
+			res.status.Lost, res.status.NacksSent, 100*res.sender.LossOut, res.status.Drops, res.sender.Drops)
+	})
+	return res
+}
+
+// wanSeconds is how long each path is run, in virtual time; MERIDIAN_WAN_SECONDS makes it longer.
+func wanSeconds(t *testing.T) time.Duration {
+	if s := os.Getenv("MERIDIAN_WAN_SECONDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		require.NoError(t, err)
+		return time.Duration(n) * time.Second
+	}
+	return 6 * time.Second
+}
+
+// A few seconds tell the order of size only; a minute comes near the mean.
+func TestRepairOverAnOcean(t *testing.T) {
+	for name, x := range map[string]struct {
+		wan
+		residual, late, audio, overhead float64
+	}{
+		"random": {wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 20e6, seed: 14}, 0.0002, 0.0001, 0.001, 0.12},
+		"bursts": {wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6, seed: 14}, 0.012, 0.0015, 0.006, 0.27},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x.length = wanSeconds(t)
+			res := x.run(t)
+			require.LessOrEqual(t, res.residual, x.residual)
+			require.LessOrEqual(t, res.late, x.late)
+			require.LessOrEqual(t, res.audio, x.audio)
+			require.LessOrEqual(t, res.overhead, x.overhead)
+		})
+	}
+}
