@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"internal/token":     {},
 	"internal/meshnet":   {},
 	"internal/testnet":   {},
+	"bench/wan":          {"internal/testnet"},
 	"web":                {},
 
 	"internal/meshpb/cascadepb":   {},
