@@ -36,7 +36,8 @@ type MediaConn interface {
 // serviceName names the cascade's control streams on meshnet's control connections.
 const serviceName = "cascade"
 
-// Over returns the Network of a node's meshnet. Call it, and New, before the meshnet runs.
+// Over returns the Network of a node's meshnet. Call it, and New, before the meshnet runs. Media travels beside QUIC where
+// both nodes offer it (meshnet.Config.Direct, which the two agree on in the handshake), else in QUIC datagrams.
 func Over(n *meshnet.Network) Network { return meshNetwork{n} }
 
 type meshNetwork struct{ n *meshnet.Network }
@@ -44,7 +45,7 @@ type meshNetwork struct{ n *meshnet.Network }
 func (m meshNetwork) NodeID() mesh.NodeID { return m.n.NodeID() }
 
 func (m meshNetwork) HandleMedia(h func(MediaConn)) {
-	m.n.Handle(meshnet.ALPNMedia, func(c *meshnet.Conn) { h(meshConn{c}) })
+	m.n.Handle(meshnet.ALPNMedia, func(c *meshnet.Conn) { h(carry(c)) })
 }
 
 func (m meshNetwork) HandleControl(h func(mesh.NodeID, net.Conn)) {
@@ -56,7 +57,7 @@ func (m meshNetwork) DialMedia(ctx context.Context, addr netip.AddrPort, peer me
 	if err != nil {
 		return nil, err
 	}
-	return meshConn{c}, nil
+	return carry(c), nil
 }
 
 func (m meshNetwork) OpenControl(ctx context.Context, peer mesh.NodeID) (net.Conn, error) {
@@ -85,3 +86,33 @@ func (c meshConn) AcceptStream(ctx context.Context) (net.Conn, error) {
 	}
 	return s, nil
 }
+
+// carry chooses how a media connection carries datagrams: both ends come to the same.
+func carry(c *meshnet.Conn) MediaConn {
+	d, err := c.Direct()
+	if err != nil {
+		return meshConn{c}
+	}
+	return directConn{meshConn{c}, d}
+}
+
+// directConn carries datagrams beside the QUIC connection, which keeps the keys, the streams and the end of it.
+type directConn struct {
+	meshConn
+	direct *meshnet.Direct
+}
+
+// Unlimited reports that no congestion control is underneath: SendDatagram never blocks, and the link's own rate is the
+// only limit.
+func (directConn) Unlimited() bool { return true }
+
+func (c directConn) SendDatagram(b []byte) error { return c.direct.Send(b) }
+
+// Flush sends at once what SendDatagram gathered; it leaves by itself when the sender pauses.
+func (c directConn) Flush() error { return c.direct.Flush() }
+
+func (c directConn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
+	return c.direct.Receive(ctx)
+}
+
+func (c directConn) MaxDatagramBytes() int { return c.direct.MaxDatagramBytes() }

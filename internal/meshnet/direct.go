@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Errors of direct media.
@@ -18,12 +17,8 @@ var (
 	ErrExhausted = errors.New("packet numbers of the session are used up")
 )
 
-const (
-	// safeDirectBytes is the payload that fits an IPv6 packet of 1280 bytes.
-	safeDirectBytes = 1200
-	// flushAfter bounds how long a packet waits for Flush.
-	flushAfter = time.Millisecond
-)
+// safeDirectBytes is the payload that fits an IPv6 packet of 1280 bytes.
+const safeDirectBytes = 1200
 
 // Direct carries datagrams beside a QUIC connection, on the same UDP socket, encrypted with keys of its handshake: a
 // fraction of the cost of a QUIC datagram and no congestion control, which is the caller's task. Datagrams may be lost
@@ -32,8 +27,9 @@ type Direct struct {
 	conn    *Conn
 	socket  directSocket
 	metrics *metrics
-	sendID  uint64 // session ID in what we send,
-	recvID  uint64 // and in what we receive
+	pause   chan struct{} // capacity 1: Send left something in the batch
+	sendID  uint64        // session ID in what we send,
+	recvID  uint64        // and in what we receive
 	local   netip.Addr
 
 	maxBytes atomic.Int64 // of a payload
@@ -45,8 +41,6 @@ type Direct struct {
 	keys  epochCiphers   //
 	batch batch          //
 	to    netip.AddrPort // where the peer proved to be
-	timer *time.Timer    // flushes what nobody flushed; nil before the first packet
-	armed bool           //
 
 	in      opener // the reading goroutine's
 	handler atomic.Pointer[func([]byte)]
@@ -102,7 +96,7 @@ func newDirect(c *Conn, n *Network) (*Direct, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Direct{conn: c, socket: n.direct, metrics: n.metrics, to: c.RemoteAddr(), queue: newDirectQueue()}
+	d := &Direct{conn: c, socket: n.direct, metrics: n.metrics, pause: make(chan struct{}, 1), to: c.RemoteAddr(), queue: newDirectQueue()}
 	if c.Incoming() {
 		d.sendID, d.keys.secret = k.serverID, k.server
 		d.recvID, d.in.keys.secret = k.clientID, k.client
@@ -125,9 +119,6 @@ func (d *Direct) end() {
 	d.mu.Lock()
 	d.ended = true
 	d.batch, d.keys = batch{}, epochCiphers{}
-	if d.timer != nil {
-		d.timer.Stop()
-	}
 	d.mu.Unlock()
 	d.queue.close()
 }

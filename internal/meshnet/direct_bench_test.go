@@ -32,6 +32,26 @@ func BenchmarkDirect(b *testing.B) {
 	})
 }
 
+// BenchmarkDirectSend is BenchmarkDirect with Send, which leaves it to the scheduler when a batch leaves.
+func BenchmarkDirectSend(b *testing.B) {
+	benchCarriage(b, func(x, y *Conn) carriage {
+		dx, err := x.Direct()
+		require.NoError(b, err)
+		dy, err := y.Direct()
+		require.NoError(b, err)
+		var n atomic.Int64
+		dy.Handle(func([]byte) { n.Add(1) })
+		return carriage{arrived: &n, burst: func(bs [][]byte) error {
+			for _, p := range bs {
+				if err := dx.Send(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+	})
+}
+
 // BenchmarkDirectReceive is BenchmarkDirect with Receive, which copies, in place of Handle.
 func BenchmarkDirectReceive(b *testing.B) {
 	benchCarriage(b, func(x, y *Conn) carriage {
@@ -59,6 +79,15 @@ func BenchmarkDatagram(b *testing.B) {
 			return nil
 		}}
 	})
+}
+
+// BenchmarkPace is what the pace of the others costs by itself, as if it were of ten packets.
+func BenchmarkPace(b *testing.B) {
+	before := processorTime(b)
+	for b.Loop() {
+		time.Sleep(time.Millisecond)
+	}
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/1000/float64(10*b.N), "cpu-µs/packet")
 }
 
 func count(n *atomic.Int64, receive func(context.Context) ([]byte, error)) {

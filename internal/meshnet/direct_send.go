@@ -3,20 +3,21 @@ package meshnet
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
-// Send encrypts b into the current batch, which leaves when it is full, with Flush, or a millisecond later. It copies b
-// and never waits. Errors: ErrDatagramTooLarge beyond MaxDatagramBytes, ErrExhausted, or why the connection ended. What
-// the socket does not take is lost and counted.
+// Send encrypts b into the current batch, which leaves when it is full, with Flush, or when the processor is free: often
+// as soon as the sender pauses, so that a burst shares a batch. It copies b and never waits. Errors:
+// ErrDatagramTooLarge beyond MaxDatagramBytes, ErrExhausted, or why the connection ended. What the socket does not
+// take is lost and counted.
 func (d *Direct) Send(b []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.sealLocked(kindMedia, b); err != nil {
 		return err
 	}
-	if !d.armed {
-		d.armLocked()
+	select {
+	case d.pause <- struct{}{}:
+	default:
 	}
 	return nil
 }
@@ -41,20 +42,16 @@ func (d *Direct) Flush() error {
 	return d.flushLocked()
 }
 
-func (d *Direct) armLocked() {
-	d.armed = true
-	if d.timer == nil {
-		d.timer = time.AfterFunc(flushAfter, d.flushLate)
-		return
+// flushPauses sends what Send left. It ends with the session.
+func (d *Direct) flushPauses() {
+	for {
+		select {
+		case <-d.pause:
+			_ = d.Flush() // counted
+		case <-d.queue.done:
+			return
+		}
 	}
-	d.timer.Reset(flushAfter)
-}
-
-func (d *Direct) flushLate() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.armed = false
-	_ = d.flushLocked() // counted
 }
 
 // sealLocked adds a packet to the batch.

@@ -87,6 +87,7 @@ func sessionPair(t testing.TB) (x, y *sessionEnd) {
 		e.Direct = &Direct{
 			conn: &Conn{peer: "peer"}, socket: e.wire, metrics: m, to: home,
 			sendID: ids[i], recvID: ids[1-i], queue: newDirectQueue(),
+			pause: make(chan struct{}, 1),
 		}
 		e.keys.secret, e.in.keys.secret, e.in.from = secrets[i], secrets[1-i], home
 		e.maxBytes.Store(safeDirectBytes)

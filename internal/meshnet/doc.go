@@ -33,7 +33,7 @@
 // one per accepted connection (runs its handler), one per control connection (accepts service streams, ends with the
 // connection) and one per service stream (header, then the handler). A dialled control connection is served likewise.
 // A dial of the pool runs in a goroutine of its own, bounded by Config.HandshakeTimeout. QUIC's reading goroutine opens
-// direct packets and calls their handlers; a timer sends what waited a millisecond for [Direct.Flush].
+// direct packets and calls their handlers. flushPauses (1 per direct session, ends with it) sends what Send left.
 //
 // # Units and limits
 //

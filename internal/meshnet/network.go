@@ -202,6 +202,10 @@ func (n *Network) openDirect(c *Conn) error {
 	if err := n.sessions.add(d); err != nil {
 		return err
 	}
+	if !n.spawn(d.flushPauses) {
+		n.sessions.remove(d)
+		return ErrClosed
+	}
 	c.direct = d
 	context.AfterFunc(c.qc.Context(), func() {
 		n.sessions.remove(d)
