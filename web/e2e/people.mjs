@@ -15,6 +15,13 @@ const flags = [
 /** A freeze longer than this, in seconds, fails a test. */
 export const maxFreeze = 0.5
 
+/**
+ * A page whose own timers came this late, in milliseconds, had no processor to show frames with: then only a freeze
+ * over starvedFreeze seconds is held against the mesh. MERIDIAN_STRICT=1 judges by maxFreeze all the same.
+ */
+const starvedStall = 250
+const starvedFreeze = 3
+
 /** Seconds between two looks after which a run is no evidence of anything. */
 const maxUnobserved = 4
 
@@ -204,7 +211,8 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
           // at least this many frames in an interval.
           const seconds = (stats.at - row.at) / 1000
           const frames = now.video.framesDecoded - row.last.video.framesDecoded
-          if (frames < Math.floor(seconds / maxFreeze) - 1 || frames < 1) problems.push(`${key}: ${frames} frames in ${round(seconds, 1)} s at second ${second}`)
+          const allowed = freezeAllowed(row.stall)
+          if (frames < Math.floor(seconds / allowed) - 1 || (frames < 1 && seconds > allowed)) problems.push(`${key}: ${frames} frames in ${round(seconds, 1)} s at second ${second}`)
           if (seconds > maxUnobserved) problems.push(`${key}: not observed for ${round(seconds, 1)} s at second ${second}: the machine is overloaded, this run shows nothing`)
           row.quiet = now.audio.totalAudioEnergy > row.last.audio.totalAudioEnergy ? 0 : row.quiet + 1
           if (row.quiet === 3) problems.push(`${key}: no sound for 3 s`)
@@ -230,11 +238,17 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
   }))
   for (const r of report) {
     const longest = Math.max(r['longest freeze ms'], r['longest gap on screen ms'])
-    if (longest > maxFreeze * 1000) problems.push(`${r.who}: froze for ${longest} ms (the page itself stalled for up to ${r['page stalled ms']} ms)`)
+    if (longest > maxFreeze * 1000 && longest <= freezeAllowed(r['page stalled ms']) * 1000) console.log(`${r.who}: froze for ${longest} ms on a starved machine, not judged`)
+    if (longest > freezeAllowed(r['page stalled ms']) * 1000) problems.push(`${r.who}: froze for ${longest} ms (the page itself stalled for up to ${r['page stalled ms']} ms)`)
   }
   console.table(report)
   assert.deepEqual(problems, [], 'media did not flow without interruption')
   return report
+}
+
+/** The longest freeze, in seconds, that is not a failure, given how late the page's own timers were in milliseconds. */
+function freezeAllowed(stall) {
+  return stall > starvedStall && !process.env.MERIDIAN_STRICT ? starvedFreeze : maxFreeze
 }
 
 export function round(x, digits) {
