@@ -17,6 +17,8 @@ type Config struct {
 	Seed        uint64        // of the traffic and of what is lost; default 1
 	Warmup      time.Duration // not counted, before the counted time; default 1 s
 	Contestants []string      // who runs; default all
+	Nice        int           // scheduling priority of the node processes, -20 (first) to 19; below 0 needs root; default 0
+	Bare        bool          // no emulation, a real socket for everyone: cells must ask for no RTT, loss, jitter or bottleneck
 }
 
 // DefaultConfig returns the values named at each field.
@@ -29,6 +31,9 @@ func (c Config) Validate() error {
 	var errs []error
 	if len(c.Command) == 0 {
 		errs = append(errs, errors.New("trunk: no command for node processes"))
+	}
+	if c.Nice < -20 || c.Nice > 19 {
+		errs = append(errs, fmt.Errorf("trunk: nice is %d, must be -20 to 19", c.Nice))
 	}
 	if c.Warmup < 0 || c.Warmup > time.Minute {
 		errs = append(errs, fmt.Errorf("trunk: warm-up is %v, must be 0 to 1m", c.Warmup))
@@ -46,6 +51,9 @@ func (c Config) Validate() error {
 
 // Progress is called with what the bench does now, before it does it, and how long that takes. It may be nil.
 type Progress func(what string, takes time.Duration)
+
+// ErrBare is a cell with conditions for a bench without emulation.
+var ErrBare = errors.New("trunk: without emulation there is no RTT, loss, jitter or bottleneck")
 
 // Bench runs cells, one at a time. It is not safe for concurrent use.
 type Bench struct {
@@ -100,11 +108,14 @@ func (b *Bench) Run(ctx context.Context, cell Cell, progress Progress) (Result, 
 	if err := cell.Validate(); err != nil {
 		return Result{}, fmt.Errorf("trunk: %w", err)
 	}
+	if b.cfg.Bare && !cell.empty() {
+		return Result{}, ErrBare
+	}
 	if progress == nil {
 		progress = func(string, time.Duration) {}
 	}
 	res := Result{
-		Cell: cell, Time: time.Now().UTC().Truncate(time.Second), Seed: b.cfg.Seed, Warmup: b.cfg.Warmup.Seconds(),
+		Cell: cell, Bare: b.cfg.Bare, Time: time.Now().UTC().Truncate(time.Second), Seed: b.cfg.Seed, Warmup: b.cfg.Warmup.Seconds(),
 		CPUs: runtime.NumCPU(), LoadBefore: loadAverage(), Outcomes: make(map[string]*Outcome),
 	}
 	began := time.Now()
@@ -114,16 +125,17 @@ func (b *Bench) Run(ctx context.Context, cell Cell, progress Progress) (Result, 
 	}
 	for _, name := range b.cfg.Contestants {
 		progress(fmt.Sprintf("%v: %s", cell, name), b.takes(cell))
-		t, err := b.trial(ctx, name, cell, true)
+		t, err := b.trial(ctx, name, cell, !b.cfg.Bare)
 		switch {
 		case ctx.Err() != nil:
 			return Result{}, ctx.Err()
 		case err != nil:
 			res.Outcomes[name] = &Outcome{Error: err.Error()}
 		default:
-			res.Outcomes[name] = t.outcome(res.Baseline)
+			res.Outcomes[name] = t.outcome(res.Baseline, b.cfg.Bare)
 		}
 	}
+	res.Disturbed = res.disturbed()
 	res.LoadAfter, res.Took = loadAverage(), time.Since(began).Seconds()
 	return res, nil
 }
@@ -151,6 +163,9 @@ func (b *Bench) baseline(ctx context.Context, cell Cell, progress Progress) (Bas
 	cell.Duration = min(cell.Duration, baselineTime)
 	var base Baseline
 	for _, emulate := range []bool{true, false} {
+		if emulate && b.cfg.Bare {
+			continue
+		}
 		what := "without emulation"
 		if emulate {
 			what = "through the emulator"
@@ -174,7 +189,7 @@ func (b *Bench) baseline(ctx context.Context, cell Cell, progress Progress) (Bas
 func (b *Bench) trial(ctx context.Context, name string, cell Cell, emulate bool) (*trial, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	j := job{Contestant: name, Cell: cell, Warmup: b.cfg.Warmup, Seed: b.cfg.Seed, Emulate: emulate}
+	j := job{Contestant: name, Cell: cell, Warmup: b.cfg.Warmup, Seed: b.cfg.Seed, Emulate: emulate, Bare: b.cfg.Bare}
 	rj, sj := j, j
 	rj.Role, sj.Role = roleReceiver, roleSender
 	var err error
@@ -184,12 +199,12 @@ func (b *Bench) trial(ctx context.Context, name string, cell Cell, emulate bool)
 	if sj.Credentials, err = issue(b.ca, senderID); err != nil {
 		return nil, err
 	}
-	r, err := startProcess(ctx, b.cfg.Command, &rj)
+	r, err := startProcess(ctx, b.cfg.Command, b.cfg.Nice, &rj)
 	if err != nil {
 		return nil, err
 	}
 	defer r.stop()
-	s, err := startProcess(ctx, b.cfg.Command, &sj)
+	s, err := startProcess(ctx, b.cfg.Command, b.cfg.Nice, &sj)
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func TestRun(t *testing.T) {
 	}
 	udp := res.Outcomes[UDP]
 	require.Less(t, udp.NeverArrived, 0.01)
-	require.Zero(t, udp.Overhead)
+	require.Zero(t, *udp.Overhead)
 	require.Zero(t, udp.Withheld)
 
 	text, err := json.Marshal(res)
@@ -119,11 +119,22 @@ func TestNodeRefusesNonsense(t *testing.T) {
 	require.NoError(t, Node(t.Context(), strings.NewReader(""), io.Discard), "a parent that is gone")
 }
 
+func TestRunBare(t *testing.T) {
+	b := newTestBench(t, func(c *Config) { c.Bare, c.Contestants = true, []string{Meridian} })
+	_, err := b.Run(t.Context(), Cell{RTT: time.Millisecond, Rate: 2e6, Duration: time.Second}, nil)
+	require.ErrorIs(t, err, ErrBare)
+	res, err := b.Run(t.Context(), Cell{Rate: 2e6, Duration: 500 * time.Millisecond}, nil)
+	require.NoError(t, err)
+	require.Empty(t, res.Outcomes[Meridian].Error)
+	require.Positive(t, res.Outcomes[Meridian].Packets)
+}
+
 func TestConfigTellsAllProblems(t *testing.T) {
 	err := Config{Warmup: -1, Contestants: []string{"carrier pigeon"}}.Validate()
 	for _, want := range []string{"no command", "warm-up", "carrier pigeon"} {
 		require.ErrorContains(t, err, want)
 	}
+	require.ErrorContains(t, Config{Nice: 20}.Validate(), "nice")
 	require.ErrorContains(t, Config{Command: []string{"x"}}.Validate(), "no contestants")
 }
 
@@ -143,6 +154,23 @@ func TestCell(t *testing.T) {
 		require.Equal(t, c, again)
 	}
 	require.Equal(t, "150ms RTT, 5%×4 loss, 20M", Cell{RTT: 150 * time.Millisecond, Loss: 0.05, Burst: 4, Rate: 20e6}.String())
+}
+
+func TestDisturbed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cell Cell
+		udp  Outcome
+		want bool
+	}{
+		"quiet":        {Cell{}, Outcome{ResidualLoss: 0.02, NeverArrived: 0.02}, false},
+		"late":         {Cell{}, Outcome{ResidualLoss: 0.03, NeverArrived: 0.02}, true},
+		"a queue":      {Cell{Bottleneck: 1e6}, Outcome{ResidualLoss: 0.03, NeverArrived: 0.02}, false},
+		"socket drops": {Cell{}, Outcome{SocketDrops: 1}, true},
+		"behind":       {Cell{}, Outcome{Behind: true}, true},
+	} {
+		r := Result{Cell: tc.cell, Outcomes: map[string]*Outcome{UDP: &tc.udp}}
+		require.Equal(t, tc.want, r.disturbed(), name)
+	}
 }
 
 func TestTableAndFigure(t *testing.T) {

@@ -55,6 +55,9 @@ func (c Cell) link() testnet.Link {
 	return testnet.Link{Delay: c.RTT / 2, Jitter: c.Jitter, Loss: c.Loss, Burst: c.Burst, Rate: c.Bottleneck}
 }
 
+// empty reports whether the path does nothing to packets.
+func (c Cell) empty() bool { return c.RTT == 0 && c.Loss == 0 && c.Jitter == 0 && c.Bottleneck == 0 }
+
 // clean is the path without loss, jitter and bottleneck.
 func (c Cell) clean() Cell {
 	c.Loss, c.Burst, c.Jitter, c.Bottleneck = 0, 0, 0, 0

@@ -66,15 +66,15 @@ func TestOutcome(t *testing.T) {
 			Arrivals: arrivals{All: count{Arrived: 500, InTime: 300, Late: 400}, Audio: count{Arrived: 100, InTime: 99, Late: 100}},
 		},
 	}
-	o := tr.outcome(Baseline{Emulated: 1.5})
+	o := tr.outcome(Baseline{Emulated: 1.5, Bare: 1}, false)
 	require.InDelta(t, 0.3, o.Delivered, 1e-9)
 	require.InDelta(t, 0.7, o.ResidualLoss, 1e-9)
 	require.InDelta(t, 0.6, o.ResidualLossLate, 1e-9)
 	require.InDelta(t, 0.5, o.NeverArrived, 1e-9)
 	require.InDelta(t, 0.01, o.AudioResidualLoss, 1e-9)
 	require.Zero(t, o.AudioResidualLossLate)
-	require.InDelta(t, 0.2, o.Overhead, 1e-9, "of what was sent, not of what was offered")
-	require.InDelta(t, 0.1, o.ReverseOverhead, 1e-9)
+	require.InDelta(t, 0.2, *o.Overhead, 1e-9, "of what was sent, not of what was offered")
+	require.InDelta(t, 0.1, *o.ReverseOverhead, 1e-9)
 	require.InDelta(t, 0.2, o.Withheld, 1e-9)
 	require.InDelta(t, 4, o.CPU, 1e-9, "of what arrived")
 	require.InDelta(t, 2.5, o.CPUNet, 1e-9)
@@ -82,6 +82,10 @@ func TestOutcome(t *testing.T) {
 	require.InDelta(t, 1e6, o.OfferedBps, 1e-3)
 	require.InDelta(t, 1.499, o.OthersCPU, 1e-9)
 	require.True(t, o.Behind)
+
+	o = tr.outcome(Baseline{Emulated: 1.5, Bare: 1}, true)
+	require.Nil(t, o.Overhead, "nobody counts on a bare wire")
+	require.InDelta(t, 3, o.CPUNet, 1e-9)
 }
 
 func TestParseStat(t *testing.T) {

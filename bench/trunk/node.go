@@ -25,6 +25,7 @@ type job struct {
 	Warmup      time.Duration `json:"warmup"`
 	Seed        uint64        `json:"seed"`
 	Emulate     bool          `json:"emulate"` // false: no ocean, packets pass at once
+	Bare        bool          `json:"bare"`    // QUIC gets the socket itself, with all it can do; nothing is counted on the wire
 	Credentials credentials   `json:"credentials"`
 }
 

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -24,10 +26,10 @@ type process struct {
 }
 
 // startProcess starts a node and gives it its job.
-func startProcess(ctx context.Context, command []string, j *job) (*process, error) {
+func startProcess(ctx context.Context, command []string, nice int, j *job) (*process, error) {
 	p := &process{role: j.Role, messages: make(chan message, 4), done: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...) // #nosec G204 -- the program itself
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}      // Ctrl-C reaches us, and we end it
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}       // Ctrl-C reaches us, and we end it
 	p.cmd.Stderr = &p.stderr
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
@@ -39,6 +41,13 @@ func startProcess(ctx context.Context, command []string, j *job) (*process, erro
 	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("trunk: start %s: %w", p.role, err)
+	}
+	if nice != 0 {
+		if err := setNice(p.cmd.Process.Pid, nice); err != nil {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+			return nil, fmt.Errorf("trunk: priority %d of %s: %w", nice, p.role, err)
+		}
 	}
 	go func() {
 		defer close(p.done)
@@ -52,6 +61,19 @@ func startProcess(ctx context.Context, command []string, j *job) (*process, erro
 		}
 	}()
 	return p, p.tell(j)
+}
+
+// setNice sets the priority of a process that leads its session: of all threads it has by now, which later ones inherit, and
+// where Linux schedules sessions against each other (sched(7), autogroup) of its session.
+func setNice(pid, nice int) error {
+	if err := syscall.Setpriority(syscall.PRIO_PGRP, pid, nice); err != nil {
+		return err
+	}
+	group := fmt.Sprintf("/proc/%d/autogroup", pid)
+	if _, err := os.Stat(group); err != nil {
+		return nil //nolint:nilerr // no such scheduling here
+	}
+	return os.WriteFile(group, []byte(strconv.Itoa(nice)), 0)
 }
 
 func (p *process) tell(v any) error {

@@ -15,6 +15,8 @@ type Result struct {
 	CPUs       int
 	LoadBefore float64 // of the machine, one-minute average
 	LoadAfter  float64
+	Bare       bool // without emulation
+	Disturbed  bool // the machine itself was late or lossy: see disturbed
 	Baseline   Baseline
 	Outcomes   map[string]*Outcome // by contestant; those that ran
 }
@@ -37,9 +39,9 @@ type Outcome struct {
 	DelayP50         float64 `json:"delay_p50_ms"`       // of what arrived
 	DelayP99         float64 `json:"delay_p99_ms"`
 
-	Overhead        float64 `json:"overhead"`         // bytes on the wire towards the receiver beyond RTP ÷ RTP bytes sent
-	ReverseOverhead float64 `json:"reverse_overhead"` // bytes on the wire the other way ÷ RTP bytes sent
-	Withheld        float64 `json:"withheld"`         // share of packets that never left the sender
+	Overhead        *float64 `json:"overhead"`         // bytes on the wire towards the receiver beyond RTP ÷ RTP bytes sent; null without emulation
+	ReverseOverhead *float64 `json:"reverse_overhead"` // bytes on the wire the other way ÷ RTP bytes sent
+	Withheld        float64  `json:"withheld"`         // share of packets that never left the sender
 
 	CPU         float64 `json:"cpu_us_per_packet"`     // both sides together, per packet that arrived
 	CPUNet      float64 `json:"cpu_us_per_packet_net"` // the same less Baseline.Emulated: what it takes beyond plain UDP, pacing and emulation
@@ -86,18 +88,16 @@ func (t *trial) perPacket(d time.Duration) float64 {
 	return ratio(float64(d)/1000, float64(n))
 }
 
-func (t *trial) outcome(base Baseline) *Outcome {
+func (t *trial) outcome(base Baseline, bare bool) *Outcome {
 	s, r := t.sender, t.receiver
 	a, offered := r.Arrivals, float64(s.Offered)
 	inTime := ratio(float64(a.All.InTime), offered)
 	wire := float64(s.Sent.Packets)
-	return &Outcome{
+	o := &Outcome{
 		Delivered: inTime, ResidualLoss: missing(a.All.InTime, s.Offered), ResidualLossLate: missing(a.All.Late, s.Offered),
 		NeverArrived: missing(a.All.Arrived, s.Offered), DelayP50: millis(a.P50), DelayP99: millis(a.P99),
-		Overhead:        ratio(float64(s.Sent.Bytes)-float64(s.Counters.Bytes), float64(s.Counters.Bytes)),
-		ReverseOverhead: ratio(float64(r.Sent.Bytes), float64(s.Counters.Bytes)),
-		Withheld:        missing(s.Counters.Packets, s.Offered),
-		CPU:             t.cpuPerPacket(), CPUNet: max(0, t.cpuPerPacket()-base.Emulated), CPUSender: t.perPacket(s.Usage.CPU), CPUReceiver: t.perPacket(r.Usage.CPU),
+		Withheld: missing(s.Counters.Packets, s.Offered),
+		CPU:      t.cpuPerPacket(), CPUNet: max(0, t.cpuPerPacket()-base.Emulated), CPUSender: t.perPacket(s.Usage.CPU), CPUReceiver: t.perPacket(r.Usage.CPU),
 		AudioResidualLoss: missing(a.Audio.InTime, s.OfferedAudio), AudioResidualLossLate: missing(a.Audio.Late, s.OfferedAudio),
 		Packets: s.Offered, OfferedBps: float64(s.OfferedBytes) * 8 / t.cell.Duration.Seconds(),
 		Duplicates: a.Duplicates, Reordered: a.Reordered,
@@ -107,6 +107,29 @@ func (t *trial) outcome(base Baseline) *Outcome {
 		OthersCPU: max(0, (s.Usage.Machine-s.Usage.CPU-r.Usage.CPU).Seconds()/t.cell.Duration.Seconds()),
 		Link:      s.Counters.Link, LinkReceiver: r.Counters.Link,
 	}
+	if bare {
+		o.CPUNet = max(0, o.CPU-base.Bare)
+		return o
+	}
+	rtp := float64(s.Counters.Bytes)
+	there, back := ratio(float64(s.Sent.Bytes)-rtp, rtp), ratio(float64(r.Sent.Bytes), rtp)
+	o.Overhead, o.ReverseOverhead = &there, &back
+	return o
+}
+
+// disturbedShare is the share of packets that a machine fit for measuring may hold up.
+const disturbedShare = 0.0005
+
+// disturbed reports whether the machine spoilt the cell: a sender that fell behind, datagrams the kernel dropped, or
+// UDP packets that came late on a path without a queue, where only the machine can be late.
+func (r *Result) disturbed() bool {
+	for name, o := range r.Outcomes {
+		late := o.ResidualLoss - o.NeverArrived
+		if o.Behind || o.SocketDrops > 0 || name == UDP && r.Cell.Bottleneck == 0 && late > disturbedShare {
+			return true
+		}
+	}
+	return false
 }
 
 // missing is the share of all that some are not.
@@ -125,12 +148,14 @@ func ratio(a, b float64) float64 {
 }
 
 type resultJSON struct {
-	Cell     Cell     `json:"cell"`
-	Meridian *Outcome `json:"meridian,omitempty"`
-	QUIC     *Outcome `json:"quic,omitempty"`
-	UDP      *Outcome `json:"udp,omitempty"`
-	Baseline Baseline `json:"baseline"`
-	Run      runJSON  `json:"run"`
+	Cell      Cell     `json:"cell"`
+	Meridian  *Outcome `json:"meridian,omitempty"`
+	QUIC      *Outcome `json:"quic,omitempty"`
+	UDP       *Outcome `json:"udp,omitempty"`
+	Baseline  Baseline `json:"baseline"`
+	Bare      bool     `json:"bare"`
+	Disturbed bool     `json:"disturbed"`
+	Run       runJSON  `json:"run"`
 }
 
 type runJSON struct {
@@ -146,7 +171,7 @@ type runJSON struct {
 // MarshalJSON puts each contestant under its name.
 func (r Result) MarshalJSON() ([]byte, error) {
 	return json.Marshal(resultJSON{
-		Cell: r.Cell, Meridian: r.Outcomes[Meridian], QUIC: r.Outcomes[QUIC], UDP: r.Outcomes[UDP], Baseline: r.Baseline,
+		Cell: r.Cell, Meridian: r.Outcomes[Meridian], QUIC: r.Outcomes[QUIC], UDP: r.Outcomes[UDP], Baseline: r.Baseline, Bare: r.Bare, Disturbed: r.Disturbed,
 		Run: runJSON{r.Time, r.Seed, r.Warmup, r.Took, r.CPUs, r.LoadBefore, r.LoadAfter},
 	})
 }
@@ -159,7 +184,7 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 	}
 	*r = Result{
 		Cell: j.Cell, Time: j.Run.Time, Seed: j.Run.Seed, Warmup: j.Run.Warmup, Took: j.Run.Took, CPUs: j.Run.CPUs,
-		LoadBefore: j.Run.LoadBefore, LoadAfter: j.Run.LoadAfter, Baseline: j.Baseline, Outcomes: make(map[string]*Outcome),
+		LoadBefore: j.Run.LoadBefore, LoadAfter: j.Run.LoadAfter, Baseline: j.Baseline, Bare: j.Bare, Disturbed: j.Disturbed, Outcomes: make(map[string]*Outcome),
 	}
 	for name, o := range map[string]*Outcome{Meridian: j.Meridian, QUIC: j.QUIC, UDP: j.UDP} {
 		if o != nil {

@@ -24,13 +24,20 @@ func WriteTable(w io.Writer, results []Result) error {
 				fmt.Fprintf(&b, "failed |||||| %s |\n", oneLine(o.Error))
 				continue
 			}
-			fmt.Fprintf(&b, "%s | %s | %s | %.1f / %.1f ms | %.1f %% | %.1f (%.1f) | %s |\n",
+			fmt.Fprintf(&b, "%s | %s | %s | %.1f / %.1f ms | %s | %.1f (%.1f) | %s |\n",
 				percent(o.ResidualLoss), percent(o.ResidualLossLate), percent(o.AudioResidualLoss), o.DelayP50, o.DelayP99,
-				o.Overhead*100, o.CPU, o.CPUNet, o.notes())
+				o.overhead(), o.CPU, o.CPUNet, r.notes(o))
 		}
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+func (o *Outcome) overhead() string {
+	if o.Overhead == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f %%", *o.Overhead*100)
 }
 
 // percent keeps small losses readable: 0 is nothing lost at all.
@@ -45,14 +52,17 @@ func percent(share float64) string {
 	}
 }
 
-// notes says what a reader should know before trusting the line.
-func (o *Outcome) notes() string {
+// notes says what a reader should know before trusting a line.
+func (r *Result) notes(o *Outcome) string {
 	s := ""
 	add := func(format string, args ...any) {
 		if s != "" {
 			s += "; "
 		}
 		s += fmt.Sprintf(format, args...)
+	}
+	if r.Disturbed {
+		add("machine disturbed")
 	}
 	if o.Withheld > 0.001 {
 		add("%s not sent", percent(o.Withheld))

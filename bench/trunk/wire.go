@@ -16,6 +16,7 @@ const socketBuffer = 4 << 20
 // not show of the connections below it (system calls for many packets) no contestant can use.
 type wire struct {
 	net.PacketConn // the emulated one, or the socket itself without emulation
+	socket         *net.UDPConn
 	wan            *testnet.DelayConn
 	port           uint16
 	packets, bytes atomic.Uint64
@@ -29,7 +30,7 @@ func openWire(emulate bool, seed uint64) (*wire, error) {
 	}
 	_ = udp.SetReadBuffer(socketBuffer) // the kernel gives what it allows; drops are reported
 	_ = udp.SetWriteBuffer(socketBuffer)
-	w := &wire{PacketConn: udp, port: udp.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+	w := &wire{PacketConn: udp, socket: udp, port: udp.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
 	if emulate {
 		w.wan = testnet.NewDelayConn(udp, seed)
 		w.PacketConn = w.wan

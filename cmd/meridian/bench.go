@@ -45,7 +45,8 @@ type trunkFlags struct {
 	loss, rate, bottleneck        string
 	burst                         float64
 	seed                          uint64
-	json                          bool
+	nice                          int
+	json, bare                    bool
 	out                           string
 	only                          []string
 }
@@ -74,7 +75,7 @@ late it was. With --rtt, --loss, --burst, --jitter, --bottleneck or --rate it me
 			}
 			cfg := trunk.DefaultConfig()
 			cfg.Command = []string{self, "bench", trunkNode}
-			cfg.Seed, cfg.Warmup = f.seed, f.warmup
+			cfg.Seed, cfg.Warmup, cfg.Nice, cfg.Bare = f.seed, f.warmup, f.nice, f.bare
 			if len(f.only) > 0 {
 				cfg.Contestants = f.only
 			}
@@ -98,6 +99,8 @@ late it was. With --rtt, --loss, --burst, --jitter, --bottleneck or --rate it me
 	fl.DurationVar(&f.duration, "duration", 10*time.Second, "counted time of each contestant in each cell")
 	fl.DurationVar(&f.warmup, "warmup", time.Second, "traffic before the counted time")
 	fl.Uint64Var(&f.seed, "seed", 1, "of the traffic and of what is lost")
+	fl.IntVar(&f.nice, "nice", 0, "scheduling priority of the measured processes on a busy machine, -20 first; below 0 needs root")
+	fl.BoolVar(&f.bare, "bare", false, "no emulated path: what a packet costs on a real socket; one cell")
 	fl.StringSliceVar(&f.only, "only", nil, "only these contestants: "+strings.Join(trunk.Contestants, ", "))
 	fl.BoolVar(&f.json, "json", false, "print JSON: one object for a cell, an array for the matrix")
 	fl.StringVar(&f.out, "out", "", "folder for results.json, table.md and trunk.svg")
@@ -109,6 +112,12 @@ func (f *trunkFlags) cells(changed func(string) bool) ([]trunk.Cell, error) {
 	one := false
 	for _, name := range []string{"rtt", "loss", "burst", "jitter", "bottleneck", "rate"} {
 		one = one || changed(name)
+	}
+	if f.bare {
+		if changed("rtt") && f.rtt != 0 || changed("loss") || changed("jitter") || changed("bottleneck") {
+			return nil, usageError("--bare has no path to put conditions on: leave out --rtt, --loss, --jitter and --bottleneck")
+		}
+		f.rtt, one = 0, true
 	}
 	if !one {
 		cells := trunk.Matrix(f.duration)
@@ -148,6 +157,9 @@ func parseShare(s string) (float64, error) {
 	}
 	if isPercent {
 		return v / 100, nil
+	}
+	if v > 100 {
+		return 0, fmt.Errorf(`%q is more than everything: write it as 2%% or 0.02`, s)
 	}
 	if v > 1 {
 		return 0, fmt.Errorf(`%q is more than everything: write %s%% or a share like 0.02`, s, number)
