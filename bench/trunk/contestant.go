@@ -47,6 +47,8 @@ type counters struct {
 	// Packets and Bytes are RTP that left for the wire the first time; the rest of what was offered was dropped before.
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
+	// Repair is bytes sent for what may be or was lost: parity, copies, retransmissions.
+	Repair uint64 `json:"repair"`
 	// Link is Meridian's own account of the link.
 	Link *linkCounters `json:"link,omitempty"`
 }
@@ -56,6 +58,9 @@ type linkCounters struct {
 	Lanes           int               `json:"lanes"`
 	RTT             float64           `json:"rtt_ms"`
 	Retransmissions uint64            `json:"retransmissions"`
+	Parity          uint64            `json:"parity"`
+	AudioCopies     uint64            `json:"audio_copies"`
+	Restored        uint64            `json:"restored"`
 	Repaired        uint64            `json:"repaired"`
 	Lost            uint64            `json:"lost"`
 	Drops           map[string]uint64 `json:"drops,omitempty"`

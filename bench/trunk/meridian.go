@@ -76,7 +76,9 @@ func (n *meridianNode) counters() counters {
 	}
 	return counters{
 		Packets: l.Out.AudioPackets + l.Out.VideoPackets, Bytes: l.Out.AudioBytes + l.Out.VideoBytes,
+		Repair: l.RepairBytes,
 		Link: &linkCounters{
+			Parity: l.Parity, AudioCopies: l.AudioCopies, Restored: l.Restored,
 			Lanes: l.Lanes, RTT: millis(l.RTT), Retransmissions: l.Retransmissions, Repaired: l.Repaired, Lost: l.Lost, Drops: l.Drops,
 		},
 	}

@@ -58,7 +58,7 @@ func TestOutcome(t *testing.T) {
 		cell: Cell{RTT: 150 * time.Millisecond, Rate: 1e6, Duration: 2 * time.Second},
 		sender: &report{
 			Usage: usage{CPU: 1500 * time.Microsecond, Machine: 3 * time.Second}, Offered: 1000, OfferedAudio: 100, OfferedBytes: 250_000,
-			Sent: sent{Packets: 1100, Bytes: 240_000, Lost: 11}, Counters: counters{Packets: 800, Bytes: 200_000},
+			Sent: sent{Packets: 1100, Bytes: 240_000, Lost: 11}, Counters: counters{Packets: 800, Bytes: 200_000, Repair: 10_000},
 			LateP99: 6 * time.Millisecond,
 		},
 		receiver: &report{
@@ -74,6 +74,7 @@ func TestOutcome(t *testing.T) {
 	require.InDelta(t, 0.01, o.AudioResidualLoss, 1e-9)
 	require.Zero(t, o.AudioResidualLossLate)
 	require.InDelta(t, 0.2, *o.Overhead, 1e-9, "of what was sent, not of what was offered")
+	require.InDelta(t, 0.05, o.RepairOverhead, 1e-9)
 	require.InDelta(t, 0.1, *o.ReverseOverhead, 1e-9)
 	require.InDelta(t, 0.2, o.Withheld, 1e-9)
 	require.InDelta(t, 4, o.CPU, 1e-9, "of what arrived")

@@ -77,5 +77,6 @@ func (n *node) pace(ctx context.Context, s sending) (*report, error) {
 func (c counters) minus(o counters) counters {
 	c.Packets -= o.Packets
 	c.Bytes -= o.Bytes
+	c.Repair -= o.Repair
 	return c
 }

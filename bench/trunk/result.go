@@ -40,6 +40,7 @@ type Outcome struct {
 	DelayP99         float64 `json:"delay_p99_ms"`
 
 	Overhead        *float64 `json:"overhead"`         // bytes on the wire towards the receiver beyond RTP ÷ RTP bytes sent; null without emulation
+	RepairOverhead  float64  `json:"repair_overhead"`  // of this, parity, copies and retransmissions as the contestant counts them
 	ReverseOverhead *float64 `json:"reverse_overhead"` // bytes on the wire the other way ÷ RTP bytes sent
 	Withheld        float64  `json:"withheld"`         // share of packets that never left the sender
 
@@ -96,8 +97,9 @@ func (t *trial) outcome(base Baseline, bare bool) *Outcome {
 	o := &Outcome{
 		Delivered: inTime, ResidualLoss: missing(a.All.InTime, s.Offered), ResidualLossLate: missing(a.All.Late, s.Offered),
 		NeverArrived: missing(a.All.Arrived, s.Offered), DelayP50: millis(a.P50), DelayP99: millis(a.P99),
-		Withheld: missing(s.Counters.Packets, s.Offered),
-		CPU:      t.cpuPerPacket(), CPUNet: max(0, t.cpuPerPacket()-base.Emulated), CPUSender: t.perPacket(s.Usage.CPU), CPUReceiver: t.perPacket(r.Usage.CPU),
+		RepairOverhead: ratio(float64(s.Counters.Repair), float64(s.Counters.Bytes)),
+		Withheld:       missing(s.Counters.Packets, s.Offered),
+		CPU:            t.cpuPerPacket(), CPUNet: max(0, t.cpuPerPacket()-base.Emulated), CPUSender: t.perPacket(s.Usage.CPU), CPUReceiver: t.perPacket(r.Usage.CPU),
 		AudioResidualLoss: missing(a.Audio.InTime, s.OfferedAudio), AudioResidualLossLate: missing(a.Audio.Late, s.OfferedAudio),
 		Packets: s.Offered, OfferedBps: float64(s.OfferedBytes) * 8 / t.cell.Duration.Seconds(),
 		Duplicates: a.Duplicates, Reordered: a.Reordered,
@@ -148,14 +150,12 @@ func ratio(a, b float64) float64 {
 }
 
 type resultJSON struct {
-	Cell      Cell     `json:"cell"`
-	Meridian  *Outcome `json:"meridian,omitempty"`
-	QUIC      *Outcome `json:"quic,omitempty"`
-	UDP       *Outcome `json:"udp,omitempty"`
-	Baseline  Baseline `json:"baseline"`
-	Bare      bool     `json:"bare"`
-	Disturbed bool     `json:"disturbed"`
-	Run       runJSON  `json:"run"`
+	Cell     Cell     `json:"cell"`
+	Meridian *Outcome `json:"meridian,omitempty"`
+	QUIC     *Outcome `json:"quic,omitempty"`
+	UDP      *Outcome `json:"udp,omitempty"`
+	Baseline Baseline `json:"baseline"`
+	Run      runJSON  `json:"run"`
 }
 
 type runJSON struct {
@@ -166,13 +166,15 @@ type runJSON struct {
 	CPUs       int       `json:"cpus"`
 	LoadBefore float64   `json:"load_before"`
 	LoadAfter  float64   `json:"load_after"`
+	Bare       bool      `json:"bare"`
+	Disturbed  bool      `json:"disturbed"`
 }
 
 // MarshalJSON puts each contestant under its name.
 func (r Result) MarshalJSON() ([]byte, error) {
 	return json.Marshal(resultJSON{
-		Cell: r.Cell, Meridian: r.Outcomes[Meridian], QUIC: r.Outcomes[QUIC], UDP: r.Outcomes[UDP], Baseline: r.Baseline, Bare: r.Bare, Disturbed: r.Disturbed,
-		Run: runJSON{r.Time, r.Seed, r.Warmup, r.Took, r.CPUs, r.LoadBefore, r.LoadAfter},
+		Cell: r.Cell, Meridian: r.Outcomes[Meridian], QUIC: r.Outcomes[QUIC], UDP: r.Outcomes[UDP], Baseline: r.Baseline,
+		Run: runJSON{r.Time, r.Seed, r.Warmup, r.Took, r.CPUs, r.LoadBefore, r.LoadAfter, r.Bare, r.Disturbed},
 	})
 }
 
@@ -184,7 +186,7 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 	}
 	*r = Result{
 		Cell: j.Cell, Time: j.Run.Time, Seed: j.Run.Seed, Warmup: j.Run.Warmup, Took: j.Run.Took, CPUs: j.Run.CPUs,
-		LoadBefore: j.Run.LoadBefore, LoadAfter: j.Run.LoadAfter, Baseline: j.Baseline, Bare: j.Bare, Disturbed: j.Disturbed, Outcomes: make(map[string]*Outcome),
+		LoadBefore: j.Run.LoadBefore, LoadAfter: j.Run.LoadAfter, Baseline: j.Baseline, Bare: j.Run.Bare, Disturbed: j.Run.Disturbed, Outcomes: make(map[string]*Outcome),
 	}
 	for name, o := range map[string]*Outcome{Meridian: j.Meridian, QUIC: j.QUIC, UDP: j.UDP} {
 		if o != nil {

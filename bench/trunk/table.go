@@ -37,6 +37,9 @@ func (o *Outcome) overhead() string {
 	if o.Overhead == nil {
 		return "–"
 	}
+	if o.RepairOverhead > 0 {
+		return fmt.Sprintf("%.1f %% (repair %.1f %%)", *o.Overhead*100, o.RepairOverhead*100)
+	}
 	return fmt.Sprintf("%.1f %%", *o.Overhead*100)
 }
 
