@@ -40,7 +40,8 @@
 // Streams a peer may have open on one connection: Config.MaxStreams. Service names: 64 bytes. A message: MaxMessageBytes.
 // Control connections kept per peer: 4. Datagrams: [Conn.MaxDatagramBytes]. A direct session: 64 packets wait for a
 // flush, 1024 for Receive; packets may be late by 8128 numbers; a key seals 2^24 packets, a session 2^48; a peer's new
-// address is believed once it returned a token, asked for at most 20 times a second. Trust: TLS 1.3 only, the mesh CA is the
+// address is believed once it returned a token, asked for at most 20 times a second. The batches
+// of a UDP socket take 1 MiB. Trust: TLS 1.3 only, the mesh CA is the
 // only root, certificates serve both directions, and a name other than the node ID means nothing.
 //
 // # References

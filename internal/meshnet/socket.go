@@ -30,7 +30,7 @@ func newSocket(pc net.PacketConn, take takeFunc) directSocket {
 	return &plainSocket{PacketConn: pc, take: take}
 }
 
-// plainSocket works on any packet connection.
+// plainSocket works on any packet connection. One that waits for room in WriteTo makes writeRuns wait.
 type plainSocket struct {
 	net.PacketConn
 	take takeFunc

@@ -62,7 +62,11 @@ func (s *batchSocket) writeRuns(to netip.AddrPort, from netip.Addr, buf []byte, 
 	w := &s.out
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.write(to, from, buf, runs)
+	sent, err := w.write(to, from, buf, runs)
+	for i := range w.n {
+		w.iovs[i].Base = nil // a session that ends takes its buffer along
+	}
+	return sent, err
 }
 
 // write sends runs, at most maxBatch packets.
