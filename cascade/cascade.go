@@ -60,7 +60,7 @@ type Cascade struct {
 	state   runState                      // guarded by mu
 	pending []func()                      // guarded by mu; goroutines asked for before Run
 	peers   map[mesh.NodeID]*peer         // guarded by mu
-	remotes map[pullKey]*remote           // guarded by mu; sources of other nodes
+	remotes map[remoteKey]*remote         // guarded by mu; sources of other nodes
 	byMedia map[*rtpstream.Source]*remote // guarded by mu; the same by their media
 }
 
@@ -86,7 +86,7 @@ func New(cfg Config, deps Deps, log *slog.Logger, reg prometheus.Registerer) (*C
 		cfg: cfg, deps: deps, self: deps.Net.NodeID(), selfPath: []mesh.NodeID{deps.Net.NodeID()}, log: log,
 		start: time.Now(), instance: randomID(),
 		ctx: ctx, cancel: cancel,
-		peers: make(map[mesh.NodeID]*peer), remotes: make(map[pullKey]*remote),
+		peers: make(map[mesh.NodeID]*peer), remotes: make(map[remoteKey]*remote),
 		byMedia: make(map[*rtpstream.Source]*remote),
 	}
 	c.watchers.wake = make(chan struct{}, 1)

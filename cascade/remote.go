@@ -2,10 +2,12 @@ package cascade
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
@@ -24,10 +26,9 @@ type RemoteSource struct {
 func (c *Cascade) Remote(room mesh.RoomName, src mesh.Source, origin mesh.NodeID) *RemoteSource {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := pullKey{room, src.ID}
-	r, ok := c.remotes[key]
-	if !ok || r.origin != origin {
-		r = newRemoteLocked(c, key, src, origin)
+	r, ok := c.remotes[remoteKey{pullKey{room, src.ID}, origin}]
+	if !ok {
+		r = newRemoteLocked(c, pullKey{room, src.ID}, src, origin)
 	}
 	r.refs++
 	return &RemoteSource{remote: r}
@@ -43,10 +44,10 @@ func (r *RemoteSource) PullFrom(node mesh.NodeID) { r.remote.pullFrom(node) }
 
 // RemoteStatus is how a source of another node comes here.
 type RemoteStatus struct {
-	From     mesh.NodeID // where it is pulled from, or about to be
-	Flowing  bool        // packets have come since that flow was opened
-	Refusals int         // by that node since it last accepted
-	Relayed  bool        // carried on from here to further nodes
+	From     mesh.NodeID   // where it is pulled from, or about to be
+	Flowing  bool          // packets have come since that flow was opened
+	Refusals int           // by that node since it last accepted
+	To       []mesh.NodeID // further nodes that pull it from here
 }
 
 // Status tells how the source comes here.
@@ -55,14 +56,34 @@ func (r *RemoteSource) Status() RemoteStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	via := r.remote.via
-	return RemoteStatus{
-		From: via.peer.id, Flowing: via.flowing.Load(), Refusals: int(via.refusals.Load()),
-		Relayed: len(r.remote.down) > 0,
+	s := RemoteStatus{From: via.peer.id, Flowing: via.flowing.Load(), Refusals: int(via.refusals.Load())}
+	for f := range r.remote.down {
+		s.To = append(s.To, f.link.peer.id)
+	}
+	return s
+}
+
+// Shed refuses the source to every node that pulls it from here, when it cannot come here any more: they go elsewhere.
+func (r *RemoteSource) Shed() {
+	c := r.remote.c
+	c.mu.Lock()
+	flows := slices.Collect(maps.Keys(r.remote.down))
+	c.mu.Unlock()
+	for _, f := range flows {
+		if f.link.endFlow(f.id) {
+			f.link.refuse(f.id, cascadepb.RefuseReason_REFUSE_REASON_UNKNOWN_SOURCE)
+		}
 	}
 }
 
 // Close gives the handle back. The last one ends the flow and every subscription at once. It is idempotent.
 func (r *RemoteSource) Close() { r.once.Do(r.remote.release) }
+
+// remoteKey names a source of another node. The origin is part of it so that a node that names a wrong one harms itself.
+type remoteKey struct {
+	pullKey
+	origin mesh.NodeID
+}
 
 // remote is a source of another node as this node has it: one media, however it comes. It comes by one pull, and for
 // the moment of a switch by two.
@@ -90,7 +111,7 @@ func newRemoteLocked(c *Cascade, key pullKey, src mesh.Source, origin mesh.NodeI
 		Encodings: len(src.Encodings),
 	}, r)
 	r.via = r.newPullLocked(origin)
-	c.remotes[key] = r
+	c.remotes[remoteKey{key, origin}] = r
 	c.byMedia[r.media] = r
 	return r
 }
@@ -189,9 +210,7 @@ func (r *remote) release() {
 	via, old := r.via, r.old
 	if last {
 		delete(c.byMedia, r.media)
-		if c.remotes[r.key] == r {
-			delete(c.remotes, r.key)
-		}
+		delete(c.remotes, remoteKey{r.key, r.origin})
 	}
 	c.mu.Unlock()
 	if !last {

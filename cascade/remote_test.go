@@ -130,3 +130,50 @@ func TestPullFromARefuser(t *testing.T) {
 		require.Empty(t, c.byMedia)
 	})
 }
+
+// A relay that cannot go on says so to who pulls from it, and serves again when it is asked again.
+func TestShed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(20 * time.Millisecond)
+		a, b, c := startStation(t, h, "a"), startStation(t, h, "b"), startStation(t, h, "c")
+		b.relaying(t)
+		cam := newCamera("TR_1", true, 1)
+		a.offer("TR_1", cam.Source)
+		r := c.Remote(room, cam.mesh(), "a")
+		defer r.Close()
+		r.PullFrom("b")
+		tv := new(screen)
+		r.Media().Subscribe(tv).SetDemand(all(0))
+		time.Sleep(time.Second)
+		filmFor(cam, time.Second)
+		atB := b.Remote(room, cam.mesh(), "a")
+		defer atB.Close()
+		require.Equal(t, []mesh.NodeID{"c"}, atB.Status().To)
+		atB.Shed()
+		time.Sleep(50 * time.Millisecond)
+		require.Equal(t, 1, r.Status().Refusals)
+		require.Empty(t, atB.Status().To)
+		time.Sleep(3 * time.Second)
+		require.Zero(t, r.Status().Refusals)
+		require.Equal(t, []mesh.NodeID{"c"}, atB.Status().To)
+		filmFor(cam, time.Second)
+		require.Equal(t, 200, tv.count())
+	})
+}
+
+// Whoever names a wrong origin gets a source of its own, and nobody else does.
+func TestRemoteOfAWrongOrigin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startStation(t, newHub(20*time.Millisecond), "c")
+		cam := newCamera("TR_1", true, 1)
+		right, wrong, again := c.Remote(room, cam.mesh(), "a"), c.Remote(room, cam.mesh(), "b"), c.Remote(room, cam.mesh(), "a")
+		require.NotSame(t, right.Media(), wrong.Media())
+		require.Same(t, right.Media(), again.Media())
+		right.Close()
+		wrong.Close()
+		again.Close()
+		time.Sleep(time.Second)
+		require.Empty(t, c.remotes)
+		require.Empty(t, c.peers)
+	})
+}

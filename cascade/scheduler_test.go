@@ -278,7 +278,7 @@ func BenchmarkPacketPath(b *testing.B) {
 // pullOf is a pull of a cascade that does not run.
 func pullOf(cam *camera) *pull {
 	c := &Cascade{
-		peers: map[mesh.NodeID]*peer{}, remotes: map[pullKey]*remote{}, byMedia: map[*rtpstream.Source]*remote{},
+		peers: map[mesh.NodeID]*peer{}, remotes: map[remoteKey]*remote{}, byMedia: map[*rtpstream.Source]*remote{},
 	}
 	return newRemoteLocked(c, pullKey{}, cam.mesh(), "peer").via
 }

@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/meridian-sfu/meridian/cascade"
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 	"github.com/meridian-sfu/meridian/node/directory"
@@ -35,8 +34,9 @@ type hallRoom struct {
 
 // remoteMedia is a source of another node, held while somebody here is subscribed to it.
 type remoteMedia struct {
-	source *cascade.RemoteSource
-	users  int
+	key   upstreamKey
+	media *rtpstream.Source
+	users int
 }
 
 func newHallRoom(n *Node, name mesh.RoomName, meta mesh.Room) *hallRoom {
@@ -178,11 +178,11 @@ func (r *hallRoom) media(publisher mesh.Participant, source mesh.Source) *rtpstr
 	}
 	m := r.remotes[source.ID]
 	if m == nil {
-		m = &remoteMedia{source: r.node.cascade.Remote(r.name, source, publisher.Node)}
+		m = &remoteMedia{key: upstreamKey{r.name, source.ID, publisher.Node}, media: r.node.upstreams.watch(r.name, source, publisher.Node)}
 		r.remotes[source.ID] = m
 	}
 	m.users++
-	return m.source.Media()
+	return m.media
 }
 
 func (r *hallRoom) releaseMedia(id mesh.SourceID) {
@@ -191,8 +191,8 @@ func (r *hallRoom) releaseMedia(id mesh.SourceID) {
 		return
 	}
 	if m.users--; m.users == 0 {
-		m.source.Close()
 		delete(r.remotes, id)
+		r.node.upstreams.unwatch(m.key)
 	}
 }
 
@@ -279,8 +279,8 @@ func (r *hallRoom) shutdown() {
 		delete(r.links, id)
 	}
 	for id, m := range r.remotes {
-		m.source.Close()
 		delete(r.remotes, id)
+		r.node.upstreams.unwatch(m.key)
 	}
 	r.handle.Close()
 	r.close()

@@ -27,6 +27,7 @@ import (
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/meshnet"
+	"github.com/meridian-sfu/meridian/internal/testnet"
 	"github.com/meridian-sfu/meridian/internal/token"
 )
 
@@ -44,7 +45,8 @@ type testNode struct {
 
 func (n *testNode) http() string { return "http" + n.url[len("ws"):] }
 
-// startMesh runs a mesh of one node per region, over real sockets on loopback, until the test ends.
+// startMesh runs a mesh of a node for each region named, over real sockets on loopback, until the test ends. A node is
+// named as its region, a second one of a region "…-2".
 func startMesh(t *testing.T, regions ...mesh.Region) []*testNode {
 	t.Helper()
 	ca, err := meshnet.NewCA("test mesh", time.Hour)
@@ -53,7 +55,8 @@ func startMesh(t *testing.T, regions ...mesh.Region) []*testNode {
 	require.NoError(t, ca.Save(dir))
 	var nodes []*testNode
 	for i, region := range regions {
-		cfg := testConfig(t, ca, dir, region)
+		cfg := testConfig(t, ca, dir, region, nodeNames(regions)[i])
+		cfg.Mesh.Delays = map[netip.AddrPort]time.Duration{netip.MustParseAddrPort("127.0.0.1:9"): 0} // so that cut can cut
 		if i == 0 {
 			cfg.Mesh.Bootstrap = true
 		} else {
@@ -70,11 +73,40 @@ func startMesh(t *testing.T, regions ...mesh.Region) []*testNode {
 	return nodes
 }
 
-func testConfig(t *testing.T, ca *meshnet.CA, dir string, region mesh.Region) Config {
+// cut lets nothing pass between a node and others any more, both ways.
+func (n *testNode) cut(others ...*testNode) {
+	for _, o := range others {
+		n.socket.(*testnet.DelayConn).Block(o.cfg.Mesh.Listen)
+		o.socket.(*testnet.DelayConn).Block(n.cfg.Mesh.Listen)
+	}
+}
+
+// mend takes back what cut did.
+func (n *testNode) mend(others ...*testNode) {
+	for _, o := range others {
+		n.socket.(*testnet.DelayConn).Unblock(o.cfg.Mesh.Listen)
+		o.socket.(*testnet.DelayConn).Unblock(n.cfg.Mesh.Listen)
+	}
+}
+
+func nodeNames(regions []mesh.Region) []mesh.NodeID {
+	seen := map[mesh.Region]int{}
+	var names []mesh.NodeID
+	for _, region := range regions {
+		name := mesh.NodeID(region)
+		if seen[region]++; seen[region] > 1 {
+			name += mesh.NodeID(fmt.Sprintf("-%d", seen[region]))
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+func testConfig(t *testing.T, ca *meshnet.CA, dir string, region mesh.Region, id mesh.NodeID) Config {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.ID, cfg.Region = mesh.NodeID(region), region
-	cfg.DataDir = filepath.Join(dir, string(region))
+	cfg.ID, cfg.Region = id, region
+	cfg.DataDir = filepath.Join(dir, string(id))
 	cfg.Keys = token.Keys{testKey: testSecret}
 	cfg.Mesh.Listen = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
 	cfg.Mesh.Profile = "dev"

@@ -230,9 +230,9 @@ func TestNewRefuses(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	require.NoError(t, ca.Save(dir))
-	good := testConfig(t, ca, dir, "us-east")
+	good := testConfig(t, ca, dir, "us-east", "us-east")
 	good.Mesh.Bootstrap = true
-	other := testConfig(t, ca, dir, "eu-west")
+	other := testConfig(t, ca, dir, "eu-west", "eu-west")
 	running := runNode(t, good)
 
 	for name, tc := range map[string]struct {

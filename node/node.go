@@ -42,10 +42,12 @@ type Node struct {
 	metrics *metrics
 	started time.Time
 
+	socket    net.PacketConn // under mesh; nil when mesh opened its own
 	mesh      *meshnet.Network
 	gossip    *gossip.Gossip
 	ownership *ownership.Ownership
 	cascade   *cascade.Cascade
+	upstreams *upstreams
 	directory *directory.Directory
 	sfm       *sfm.SFM
 	signal    *signal.Server
@@ -120,13 +122,12 @@ func (n *Node) buildMesh(reg prometheus.Registerer) error {
 		return fmt.Errorf("node: %s is the certificate of node %q, but node.id is %q: issue one with 'meridian ca issue --node %s'",
 			n.cfg.Mesh.CertFile, id.NodeID(), n.cfg.ID, n.cfg.ID)
 	}
-	conn, err := n.meshConn()
-	if err != nil {
+	if n.socket, err = n.meshConn(); err != nil {
 		return err
 	}
 	mc := meshnet.DefaultConfig()
 	mc.Listen = n.cfg.Mesh.Listen
-	if n.mesh, err = meshnet.New(mc, id, conn, n.log, reg); err != nil {
+	if n.mesh, err = meshnet.New(mc, id, n.socket, n.log, reg); err != nil {
 		return fmt.Errorf("node: mesh.listen: %w", err)
 	}
 
@@ -163,7 +164,10 @@ func (n *Node) buildOwnership(reg prometheus.Registerer) (err error) {
 func (n *Node) buildMedia(reg prometheus.Registerer) (err error) {
 	cc := cascade.DefaultConfig()
 	cc.Lanes, cc.Linger = n.cfg.Mesh.Lanes, n.cfg.Mesh.Linger
-	n.cascade, err = cascade.New(cc, cascade.Deps{Net: cascade.Over(n.mesh), Resolve: n.gossip.Resolve, Local: n.mediaFor}, n.log, reg)
+	n.upstreams = newUpstreams(n)
+	n.cascade, err = cascade.New(cc, cascade.Deps{
+		Net: cascade.Over(n.mesh), Resolve: n.gossip.Resolve, Local: n.mediaFor, Relay: n.upstreams.relay,
+	}, n.log, reg)
 	if err != nil {
 		return err
 	}
@@ -226,6 +230,7 @@ func (n *Node) Run(ctx context.Context) error {
 		{"gossip", n.gossip.Run},
 		{"ownership", n.ownership.Run},
 		{"cascade", n.cascade.Run},
+		{"upstreams", n.upstreams.run},
 		{"directory", n.directory.Run},
 		{"sfm", n.sfm.Run},
 		{"rooms", n.runRooms},

@@ -7,8 +7,9 @@ import (
 
 // This file is the story of a source on its way to another node. Published here, its media is known under its ID
 // (addLocalMedia). The participant's record names it to every edge of the room. On another edge, the first participant who
-// watches it makes that node ask for it (hallRoom.media → cascade.Remote); the question arrives here as mediaFor, and from
-// then on the flow is one more subscriber of the same rtpstream.Source.
+// watches it makes that node ask for it (hallRoom.media → upstreams.watch → cascade.Remote). It asks the gateway of its
+// region, which needs not know the room (upstreams.relay); the gateway asks here. The question arrives as mediaFor, and
+// from then on the flow is one more subscriber of the same rtpstream.Source.
 //
 // Any node of the mesh may ask for any source: the mesh CA is the boundary of trust, rooms are not.
 

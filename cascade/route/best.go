@@ -51,6 +51,11 @@ func (s *Snapshot) Best(q Query) Way {
 		return w
 	}
 	direct := s.direct(q)
+	_, measured := s.known(q.Origin, q.Self)
+	dead := s.down(q.Origin, q.Self)
+	if !measured && !dead {
+		return direct // try before judging
+	}
 	detours := s.detours(q)
 	if len(detours) == 0 {
 		return direct
@@ -58,7 +63,7 @@ func (s *Snapshot) Best(q Query) Way {
 	best := slices.MinFunc(detours, func(a, b Way) int {
 		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(weight(q.Source, b.From), weight(q.Source, a.From)))
 	})
-	if s.down(q.Origin, q.Self) || worth(direct.Cost, best.Cost) {
+	if dead || worth(direct.Cost, best.Cost) {
 		return best
 	}
 	return direct

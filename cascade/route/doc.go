@@ -27,8 +27,9 @@
 // # Units and limits
 //
 // A cost is a time: the round trip, plus what loss and jitter add to it until a frame can be shown, see Cost. A change
-// from one way to a better one needs a gain of 15 % and of 10 ms that lasts HoldDown; a change away from a dead way, or
-// to another gateway because nodes came or went, happens at once. Links not measured for MaxAge count as unknown.
+// from one way to a better one needs a gain of 15 % and of 10 ms that lasts HoldDown, and back from a detour to a
+// direct way that is no worse, only HoldDown. A change away from a dead way, or to another gateway because nodes came
+// or went, happens at once. Links not measured for MaxAge count as unknown.
 // One decision costs one hash for each node of the own region, and for a gateway one for each node.
 //
 // # What it gives

@@ -28,7 +28,7 @@ func (r Route) Update(now time.Duration, s *Snapshot, q Query) Route {
 		return Route{Way: best}
 	case !usable || best.Kind == ViaGateway:
 		return Route{Way: best}
-	case !worth(current.Cost, best.Cost):
+	case !worth(current.Cost, best.Cost) && !home(current, best):
 		return Route{Way: current}
 	case r.rival.From != best.From || r.rival.Kind != best.Kind:
 		return Route{Way: current, rival: best, since: now}
@@ -41,6 +41,11 @@ func (r Route) Update(now time.Duration, s *Snapshot, q Query) Route {
 func worth(current, better time.Duration) bool {
 	gain := current - better
 	return gain >= minGain && float64(gain) >= gainShare*float64(current)
+}
+
+// home reports whether the direct way is as good again as a detour: it spares the mesh a copy.
+func home(current, better Way) bool {
+	return current.Kind == ViaDetour && better.Kind == Direct && better.Cost <= current.Cost
 }
 
 // price returns a way with its cost now, and whether it may still be used.

@@ -106,6 +106,9 @@ func TestBest(t *testing.T) {
 		"inside a region around a dead link": {
 			nodes("us1", "us2", "eu1"), with(links{"us1 us2": {Down: true}}), Query{Self: "us2", Origin: "us1"}, "eu1", ViaDetour, 164 * ms,
 		},
+		"a direct link nobody measured yet": {
+			nodes("us1", "eu1", "as1"), links{"us1 as1": {}, "us1 eu1": {RTT: ms}, "eu1 as1": {RTT: ms}}, Query{Self: "as1", Origin: "us1"}, "us1", Direct, unknownCost,
+		},
 		"an origin that is not known": {
 			nodes("eu1"), nil, Query{Self: "eu1", Origin: "us1"}, "us1", Direct, unknownCost,
 		},
@@ -210,11 +213,15 @@ func TestHysteresis(t *testing.T) {
 	r = r.Update(25600*ms, s, q)
 	require.Equal(t, Way{"eu1", ViaDetour, 184 * ms}, r.Way)
 
-	at(170 * ms)
+	at(185 * ms)
 	for now := range 10 * time.Second / time.Second {
 		r = r.Update(30*time.Second+now*time.Second, s, q)
 		require.Equal(t, ViaDetour, r.Kind)
 	}
+	at(184 * ms)
+	home := r.Update(40*time.Second, s, q)
+	require.Equal(t, ViaDetour, home.Kind)
+	require.Equal(t, Direct, home.Update(43*time.Second, s, q).Kind, "as good again, and a copy less")
 	rtt["eu1 as1"] = Link{Down: true}
 	r = r.Update(50*time.Second, s, q)
 	require.Equal(t, Direct, r.Kind, "a dead way is left at once")

@@ -1,0 +1,118 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"github.com/meridian-sfu/meridian/cascade/route"
+	"github.com/meridian-sfu/meridian/internal/mesh"
+)
+
+// unreachableAfter is how long a link that is needed may take to come up before its node counts as out of reach: a
+// handshake over the longest way, with a lost packet.
+const unreachableAfter = 2 * time.Second
+
+// linkState is what this node knows of the ways between nodes: its own links as measured, all others as the network
+// coordinates put them.
+type linkState struct {
+	n *Node
+
+	mu      sync.Mutex
+	waiting map[mesh.NodeID]time.Time // guarded by mu; since when a needed link is not there
+	suspect map[mesh.NodeID]func()    // guarded by mu; nodes out of reach of this one, and what lets go of the link tried
+}
+
+func newLinkState(n *Node) *linkState {
+	return &linkState{n: n, waiting: map[mesh.NodeID]time.Time{}, suspect: map[mesh.NodeID]func(){}}
+}
+
+// need looks at the nodes media is pulled from. One whose link died is out of reach until a link to it is up again,
+// which is tried all the while. It reports whether there are new ones.
+func (s *linkState) need(from map[mesh.NodeID]bool, now time.Time) (news bool) {
+	for id := range from {
+		alive, known := s.n.cascade.Alive(id)
+		s.mu.Lock()
+		since, waits := s.waiting[id]
+		lost := known && !alive
+		switch {
+		case alive:
+			delete(s.waiting, id)
+		case !waits && !known:
+			s.waiting[id] = now
+		case !known:
+			lost = now.Sub(since) >= unreachableAfter
+		}
+		_, already := s.suspect[id]
+		s.mu.Unlock()
+		if lost && !already {
+			release := s.n.cascade.Keep(id)
+			s.mu.Lock()
+			s.suspect[id] = release
+			s.mu.Unlock()
+			news = true
+		}
+	}
+	return news
+}
+
+// forgive takes back the suspicion against nodes that are in reach again, or gone for good, and reports whether there
+// were any.
+func (s *linkState) forgive(needed map[mesh.NodeID]bool) (news bool) {
+	s.mu.Lock()
+	suspects := make([]mesh.NodeID, 0, len(s.suspect))
+	for id := range s.suspect {
+		suspects = append(suspects, id)
+	}
+	for id := range s.waiting {
+		if !needed[id] {
+			delete(s.waiting, id)
+		}
+	}
+	s.mu.Unlock()
+	for _, id := range suspects {
+		alive, known := s.n.cascade.Alive(id)
+		if _, member := s.n.gossip.Lookup(id); member && (!known || !alive) {
+			continue
+		}
+		s.mu.Lock()
+		release := s.suspect[id]
+		delete(s.suspect, id)
+		s.mu.Unlock()
+		release()
+		news = true
+	}
+	return news
+}
+
+func (s *linkState) outOfReach(id mesh.NodeID) bool {
+	s.mu.Lock()
+	_, suspect := s.suspect[id]
+	s.mu.Unlock()
+	alive, known := s.n.cascade.Alive(id)
+	return suspect || (known && !alive)
+}
+
+// snapshot is the mesh as this node knows it now.
+func (s *linkState) snapshot() *route.Snapshot {
+	self := s.n.cfg.ID
+	var nodes []route.Node
+	for _, m := range s.n.gossip.Members() {
+		nodes = append(nodes, route.Node{ID: m.ID, Region: m.Region, Draining: m.Draining})
+	}
+	own := map[mesh.NodeID]route.Link{}
+	for _, l := range s.n.cascade.Links() {
+		own[l.Peer] = route.Link{RTT: l.RTT, Loss: l.LossIn, Down: s.outOfReach(l.Peer)}
+	}
+	return route.NewSnapshot(nodes, func(from, to mesh.NodeID) (route.Link, bool) {
+		var link route.Link
+		if from == self {
+			link = own[to]
+		} else if to == self {
+			link = own[from]
+		}
+		if link.RTT == 0 {
+			link.RTT, _ = s.n.gossip.Distance(from, to)
+		}
+		return link, link.RTT > 0 || link.Down
+	})
+}
