@@ -8,6 +8,7 @@ import (
 
 	"github.com/meridian-sfu/meridian/cascade"
 	"github.com/meridian-sfu/meridian/cascade/route"
+	"github.com/meridian-sfu/meridian/gossip"
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
@@ -180,6 +181,7 @@ func (u *upstreams) direct(up *upstream, now time.Time) {
 // run keeps every route right until ctx ends, and then leaves time for those who pull from here to go elsewhere.
 func (u *upstreams) run(ctx context.Context) error {
 	defer u.n.cascade.WatchLinks(func(mesh.NodeID, bool) { u.poke() })()
+	defer u.n.gossip.Subscribe(func(gossip.Event) { u.poke() })()
 	tick := time.NewTicker(routeInterval)
 	defer tick.Stop()
 	var reviewed time.Time

@@ -88,12 +88,13 @@ func TestGatewayWithoutWatchers(t *testing.T) {
 	nodes := startMesh(t, "us-east", "eu-west", "eu-west")
 	us, eu := nodes[0], nodes[1:]
 	alice := join(t, us, "hall", "alice", personOptions{})
+	require.Eventually(t, func() bool { return sourceOfKind(us, "video") != "" }, 10*time.Second, 10*time.Millisecond)
 	gateway, other := gatewayOf(t, sourceOfKind(us, "video"), eu[0], eu[1])
 	bob := join(t, other, "hall", "bob", personOptions{silent: true})
 	bob.gets(t, alice)
+	require.Eventually(t, func() bool { return incoming(gateway, other)[sourceOfKind(us, "video")] == 1 }, 10*time.Second, 20*time.Millisecond)
 	oneCopyEach(t, us, eu...)
 	require.Nil(t, gateway.findRoom("hall"))
-	require.NotZero(t, incoming(gateway, other)[sourceOfKind(us, "video")])
 
 	bob.Disconnect()
 	for _, n := range nodes {
