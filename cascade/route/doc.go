@@ -34,16 +34,16 @@
 //
 // # What it gives
 //
-// 30 regions × 100 nodes, 20 sources that every node watches; the RTT between regions by great circle and lengthened by
-// up to a half; 6 rounds of failures, each of 12 links between regions that are dead, 6 that have three times the RTT
+// 30 regions × 100 nodes, 10 sources that every node watches; the RTT between regions by great circle and lengthened by
+// up to a half; 4 rounds of failures, each of 12 links between regions that are dead, 6 that have three times the RTT
 // and 2 % loss, and 30 dead nodes (go test -run TestSimulation -v ./cascade/route):
 //
 //	                           path RTT over      cost over    copies on a      detours  no      next hops changed by a
 //	                           direct, all well   the least    link in use               way     round (that had to)
 //	                            p50   p99   max    p50   p99    mean    max
-//	all well                   1.01  1.09  1.15   1.05  1.34   1.000      1     14.2 %  0 %
-//	all links known            1.01  1.22  3.48   1.05  1.34   1.000      1     16.9 %  0 %     0.97 % (0.97 %)
-//	own links and estimates    1.01  1.39  3.48   1.05  1.37   1.002      2     16.4 %  0 %     0.97 % (0.97 %)
+//	all well                   1.01  1.09  1.10   1.05  1.34   1.000      1     15.7 %  0 %
+//	all links known            1.01  1.17  3.06   1.05  1.34   1.000      1     18.3 %  0 %     1.20 % (1.20 %)
+//	own links and estimates    1.01  2.16  3.11   1.05  1.37   1.001      2     17.5 %  0 %     1.20 % (1.20 %)
 //
 // The last line is what a node can do that knows its own links, and of others the RTT in good days: a detour whose own
 // link is dead refuses, and another one is asked. The least cost is over any number of nodes (Dijkstra), with one node

@@ -54,8 +54,8 @@ var metros = []struct {
 
 const (
 	simNodes   = 100 // of each region
-	simSources = 20
-	simRounds  = 6
+	simSources = 10
+	simRounds  = 4
 	simCut     = 12 // pairs of regions between which nothing passes
 	simBad     = 6  // pairs with three times the delay and 2 % loss
 	simDead    = 30 // nodes
