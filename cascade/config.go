@@ -8,7 +8,8 @@ import (
 
 // Config is how links between nodes behave.
 type Config struct {
-	Lanes         int           // media connections of a link, 2 to 16; default 2. The smaller wish of both ends holds
+	Lanes         int           // media connections a link has at least, 2 to MaxLanes; default 2
+	MaxLanes      int           // and at most, to 128; default 128. The smaller wish of both ends holds
 	Linger        time.Duration // a flow nobody watches is closed after this; default 3 s
 	LinkIdle      time.Duration // a link neither end needs is closed after this; default 60 s
 	ProbeInterval time.Duration // between probes on each lane, 10 ms to 1 s; default 100 ms
@@ -29,6 +30,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Lanes:           2,
+		MaxLanes:        maxLanes,
 		Linger:          3 * time.Second,
 		LinkIdle:        60 * time.Second,
 		ProbeInterval:   100 * time.Millisecond,
@@ -52,7 +54,8 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("cascade: "+format, args...))
 		}
 	}
-	bad(c.Lanes >= 2 && c.Lanes <= maxLanes, "lanes is %d, must be 2 to %d", c.Lanes, maxLanes)
+	bad(c.Lanes >= 2 && c.Lanes <= c.MaxLanes, "lanes is %d, must be 2 to max_lanes", c.Lanes)
+	bad(c.MaxLanes <= maxLanes, "max_lanes is %d, must be up to %d", c.MaxLanes, maxLanes)
 	bad(c.Linger >= 0, "linger is %s, must not be negative", c.Linger)
 	bad(c.LinkIdle > 0, "link_idle is %s, must be positive", c.LinkIdle)
 	bad(c.ProbeInterval >= 10*time.Millisecond && c.ProbeInterval <= time.Second,

@@ -13,7 +13,7 @@ func TestCrowdedLinkKeepsAudioAndDropsWholeFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(10 * time.Millisecond)
 		h.rate = 125_000 // two lanes of a megabit
-		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		a, b := startStation(t, h, "a", twoLanes), startStation(t, h, "b")
 		cam, mic := newCamera("TR_cam", false, 1), newCamera("TR_mic", true, 1)
 		mic.size = 100
 		a.offer("TR_cam", cam.Source)
@@ -48,3 +48,5 @@ func TestCrowdedLinkKeepsAudioAndDropsWholeFrames(t *testing.T) {
 		require.Less(t, tv.count(), frames*perFrame/2)
 	})
 }
+
+func twoLanes(c *Config) { c.MaxLanes = 2 }

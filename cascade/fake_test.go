@@ -15,9 +15,10 @@ import (
 // hub is a mesh in memory: datagrams take delay, may be dropped by a hook (called with the mutex held), and control
 // streams are pipes.
 type hub struct {
-	delay time.Duration
-	max   int
-	rate  int // bytes per second of one lane; 0 is no limit
+	delay     time.Duration
+	max       int
+	unlimited bool // what lanes say of themselves
+	rate      int  // bytes per second of one lane; 0 is no limit
 	// jitter is what a datagram takes beyond delay, in order on its lane; called with the mutex held.
 	jitter func(lane *fakeConn) time.Duration
 
@@ -131,6 +132,7 @@ type fakeConn struct {
 	last       time.Time // latest arrival over there; guarded by hub.mu
 }
 
+func (c *fakeConn) Unlimited() bool       { return c.hub.unlimited }
 func (c *fakeConn) Peer() mesh.NodeID     { return c.peer }
 func (c *fakeConn) Done() <-chan struct{} { return c.done }
 func (c *fakeConn) MaxDatagramBytes() int { return c.hub.max }

@@ -7,8 +7,11 @@ import (
 
 // Limits of a lane.
 const (
-	maxLanes         = 16
+	maxLanes         = 128
 	laneQueue        = 8                     // packets of a kind that wait on a lane: the rest waits where it can be reordered
+	laneQueueMany    = 3                     // the same where there are more than fewLanes
+	fewLanes         = 4                     // lanes of which the nearest is worth looking for
+	laneInside       = 4                     // datagrams that may wait inside a connection for its congestion window
 	laneControl      = 32                    // NACKs, probes and answers that wait on a lane
 	laneControlBytes = 256                   // of one of them
 	laneStalled      = 20 * time.Millisecond // a SendDatagram that blocks this long
@@ -34,6 +37,7 @@ type lane struct {
 	control ring[controlFrame] // guarded by sender.mu
 	max     int                // largest datagram, bytes; guarded by sender.mu
 
+	retired      atomic.Bool  // to be closed: takes nothing more
 	blockedSince atomic.Int64 // monotonic time SendDatagram was called, 0 when it is not under way
 	heard        atomic.Int64 // monotonic time of the last frame
 	rtt          atomic.Int64 // smoothed, 0 before the first answer
@@ -66,6 +70,15 @@ func (l *lane) signal() {
 	case l.wake <- struct{}{}:
 	default:
 	}
+}
+
+// usable reports whether the lane takes packets.
+func (l *lane) usable(now time.Duration) bool { return !l.retired.Load() && !l.stalled(now) }
+
+// unlimited reports whether no congestion window of its own limits the lane.
+func (l *lane) unlimited() bool {
+	u, ok := l.conn.(interface{ Unlimited() bool })
+	return ok && u.Unlimited()
 }
 
 // ring is where items of a class wait.

@@ -43,7 +43,7 @@ type link struct {
 
 	established  bool   // guarded by Cascade.mu
 	peerInstance uint64 // guarded by Cascade.mu
-	lanes        int    // set before run
+	lanes        int    // at most; set before run
 
 	tx  *sender
 	rx  *receiver
@@ -66,8 +66,13 @@ type link struct {
 	live   liveness // guarded by liveMu
 
 	laneMu   sync.Mutex
-	attached map[int]*lane // guarded by laneMu
-	ended    bool          // guarded by laneMu: no lane may be attached any more
+	attached map[int]*lane  // guarded by laneMu
+	ended    bool           // guarded by laneMu: no lane may be attached any more
+	want     int            // guarded by laneMu: lanes to have
+	dialing  [maxLanes]bool // guarded by laneMu: dialLane runs
+
+	lanesAsked       atomic.Uint32 // lanes the peer wants
+	offered, drained atomic.Uint64 // bits per second
 
 	flowMu sync.Mutex
 	flows  map[uint32]*sendFlow // guarded by flowMu; what the peer pulls, by its flow ID
@@ -79,7 +84,7 @@ func newLink(p *peer, control net.Conn, session uint64, opener bool) *link {
 	l := &link{
 		c: c, peer: p, session: session, opener: opener, dialer: c.self < p.id, born: c.now(),
 		control: control, out: rtpstream.NewQueue[*cascadepb.LinkMessage](controlQueue + 2*c.cfg.MaxFlows),
-		ctx: ctx, cancel: cancel, lanes: c.cfg.Lanes,
+		ctx: ctx, cancel: cancel, lanes: c.cfg.MaxLanes,
 		tx:  newSender(c.cfg, &p.stats, c.metrics.queueDelay),
 		rx:  newReceiver(c.cfg, &c.pool, &p.stats),
 		ids: flowIDs{limit: c.cfg.MaxFlows},
@@ -153,9 +158,7 @@ func (l *link) run() {
 	l.wg.Go(l.tick)
 	l.wg.Go(func() { l.rx.run(l.ctx, l.c.now) })
 	if l.dialer {
-		for i := range l.lanes {
-			l.wg.Go(func() { l.dialLane(i) })
-		}
+		l.setLanes(min(l.c.cfg.Lanes, l.lanes))
 	}
 	<-l.ctx.Done()
 	l.laneMu.Lock()

@@ -20,6 +20,8 @@ func (l *link) dispatch(m *cascadepb.LinkMessage) bool {
 	case *cascadepb.LinkMessage_LinkUse:
 		l.peerWants.Store(b.LinkUse.GetWanted())
 		l.peer.signal()
+	case *cascadepb.LinkMessage_LanesWanted:
+		l.lanesAsked.Store(min(b.LanesWanted.GetLanes(), maxLanes))
 	case *cascadepb.LinkMessage_Ping:
 		l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Pong{Pong: &cascadepb.Pong{Token: b.Ping.GetToken()}}})
 	case *cascadepb.LinkMessage_Pong: // heard is all it says

@@ -13,7 +13,7 @@ import (
 // dialLane keeps one lane connected while the link lives.
 func (l *link) dialLane(index int) {
 	backoff := time.Duration(0)
-	for l.ctx.Err() == nil {
+	for l.ctx.Err() == nil && l.wantsLane(index) {
 		began := l.c.now()
 		ln, err := l.connectLane(index)
 		if err == nil {
@@ -106,7 +106,11 @@ func (l *link) serveLane(ln *lane) {
 
 func (l *link) sendLane(ln *lane) {
 	buf := make([]byte, 0, 2048)
+	inside := newInside(ln.conn)
 	for {
+		if !inside.wait(l, ln) {
+			return
+		}
 		now := l.c.now()
 		b, ok := l.tx.fill(ln, buf[:0], now)
 		if !ok {
@@ -124,6 +128,7 @@ func (l *link) sendLane(ln *lane) {
 		ln.blockedSince.Store(0)
 		switch {
 		case err == nil:
+			inside.handed()
 		case errors.Is(err, meshnet.ErrDatagramTooLarge):
 			l.peer.stats.drop(dropTooLarge)
 			l.tx.resize(ln, datagramBytes(ln.conn))

@@ -44,6 +44,12 @@ type ticker struct {
 	last       received
 	lastRound  received
 	meter      lossMeter
+	lanePlan   lanePlanner
+	nearest    time.Duration // least round trip of late
+	nearestAt  time.Duration
+	rates      rateMeter
+	askedLanes int
+	retired    []*lane
 }
 
 func (t *ticker) step(now time.Duration) (due time.Duration) {
@@ -91,7 +97,48 @@ func (t *ticker) measure(now time.Duration) {
 	t.lastRound = r
 	l.lossSeen.Store(uint32(t.meter.loss() * 65535))
 	l.burstSeen.Store(uint32(min(t.meter.burst()*16, 255)))
-	l.tx.adapt(l.roundTrip(), float64(l.lossOut.Load())/65535, float64(l.burstOut.Load())/16, l.knowsFEC(), now)
+	rtt := l.roundTrip()
+	loss := l.tx.adapt(rtt, float64(l.lossOut.Load())/65535, float64(l.burstOut.Load())/16, l.knowsFEC(), now)
+	offered, drained := l.tx.carried()
+	t.rates.round(offered, drained, now)
+	l.offered.Store(uint64(t.rates.offered))
+	l.drained.Store(uint64(t.rates.drained))
+	t.planLanes(rtt, loss, now)
+}
+
+// queueing reports whether the round trip has grown so much that loss means a full queue rather than a poor path.
+func (t *ticker) queueing(rtt, now time.Duration) bool {
+	if t.nearest == 0 || rtt < t.nearest || now-t.nearestAt > nearestKeep {
+		t.nearest, t.nearestAt = rtt, now
+	}
+	return rtt > t.nearest+t.nearest/4+15*time.Millisecond
+}
+
+// planLanes follows what the media needs: the dialling side's lanes, the other side's wish.
+func (t *ticker) planLanes(rtt time.Duration, loss float64, now time.Duration) {
+	l := t.link
+	for _, ln := range t.retired {
+		_ = ln.conn.Close(codeOK, "lane not needed")
+	}
+	t.retired = t.retired[:0]
+	least := min(l.c.cfg.Lanes, l.lanes)
+	want := least
+	if !l.unlimited() {
+		need := lanesFor(max(t.rates.offered, t.rates.drained), rtt, loss)
+		if t.queueing(rtt, now) { // more windows would only take more of a full queue
+			need = min(need, t.lanePlan.lanes)
+		}
+		want = t.lanePlan.step(need, least, l.lanes, now)
+	}
+	switch {
+	case l.dialer:
+		t.retired = append(t.retired, l.setLanes(max(want, min(int(l.lanesAsked.Load()), l.lanes)))...)
+	case want != t.askedLanes:
+		t.askedLanes = want
+		l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_LanesWanted{
+			LanesWanted: &cascadepb.LanesWanted{Lanes: uint32(want)},
+		}})
+	}
 }
 
 func (t *ticker) ping(now time.Duration) {

@@ -38,8 +38,8 @@ func newOutgoingRepair() outgoingRepair {
 	return outgoingRepair{parity: newRing[item](parityQueue), copies: newRing[audioCopy](copyQueue)}
 }
 
-// adapt takes what is known of the path.
-func (s *sender) adapt(rtt time.Duration, loss, burst float64, fec bool, now time.Duration) {
+// adapt takes what is known of the path, and returns the loss that is to be reckoned with.
+func (s *sender) adapt(rtt time.Duration, loss, burst float64, fec bool, now time.Duration) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &s.repair
@@ -51,6 +51,7 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, fec bool, now tim
 	if fec {
 		r.plan = planFEC(rtt, loss, burst)
 	}
+	return loss
 }
 
 // protect takes what is being sent into the open block, and notes audio to be sent once more. The mutex is held.

@@ -29,6 +29,8 @@ type sender struct {
 	sampled  uint    // packets, to observe the delay of every sixteenth
 	repair   outgoingRepair
 	nextAge  time.Duration
+	offered  uint64 // bytes of RTP flows brought
+	drained  uint64 // bytes of datagrams lanes took
 	closed   bool
 }
 
@@ -55,6 +57,7 @@ func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
 	if s.closed || f.closed {
 		return
 	}
+	s.offered += uint64(len(p.Raw()))
 	it := item{pkt: p.Retain(), flow: f, queued: now, deadline: now + s.videoDelay}
 	if f.audio {
 		it.class, it.deadline = classAudio, now+s.audioDelay
@@ -127,9 +130,17 @@ func (s *sender) pumpRing(now time.Duration, urgent bool, from, to class) {
 	}
 }
 
+// depth is how many packets of a kind may wait on one lane.
+func (s *sender) depth() int {
+	if len(s.lanes) > fewLanes {
+		return laneQueueMany
+	}
+	return laneQueue
+}
+
 func (s *sender) room(now time.Duration, urgent bool) bool {
 	for _, l := range s.lanes {
-		if l.ring(urgent).n < laneQueue && !l.stalled(now) {
+		if l.ring(urgent).n < s.depth() && l.usable(now) {
 			return true
 		}
 	}
@@ -144,7 +155,7 @@ func (s *sender) pick(now time.Duration, avoid *lane, urgent bool) *lane {
 	s.turn++
 	for i := range s.lanes {
 		l := s.lanes[(i+s.turn)%len(s.lanes)]
-		if l.ring(urgent).n >= laneQueue || l.stalled(now) {
+		if l.ring(urgent).n >= s.depth() || !l.usable(now) {
 			continue
 		}
 		cost := l.waiting()
@@ -156,6 +167,9 @@ func (s *sender) pick(now time.Duration, avoid *lane, urgent bool) *lane {
 		}
 		if best == nil || cost < bestCost || (cost == bestCost && l.rtt.Load()*4 < best.rtt.Load()*3) {
 			best, bestCost = l, cost
+		}
+		if bestCost == 0 && len(s.lanes) > fewLanes {
+			break
 		}
 	}
 	return best
@@ -219,6 +233,7 @@ func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
 		taken.pkt.Release()
 	}
 	s.pump(now)
+	s.drained += uint64(len(b))
 	return b, len(b) > 0
 }
 

@@ -15,7 +15,11 @@ type LinkStatus struct {
 	Up        bool
 	RTT       time.Duration // smoothed, of the nearest lane; 0 when not measured
 	Lanes     int           // connected
-	WantLanes int
+	WantLanes int           // as many as rate, round trip and loss call for; 0 where the peer decides
+
+	Offered Bitrate // of RTP the flows bring for this link
+	Drained Bitrate // of datagrams the lanes take, repair included
+	Room    Bitrate // what the lanes' congestion windows let through; 0 when not known
 
 	LossIn       float64 // share of incoming packets lost before repair, 0 to 1
 	LossRepaired float64 // share of incoming packets lost after repair, 0 to 1
@@ -37,6 +41,9 @@ type LinkStatus struct {
 	keyframesIn, keyframesOut              uint64
 	linksOpened, linksFailed, flowsRefused uint64
 }
+
+// Bitrate is in bits per second.
+type Bitrate uint64
 
 // Traffic counts whole RTP packets of one direction, retransmissions not included when sent.
 type Traffic struct{ AudioPackets, AudioBytes, VideoPackets, VideoBytes uint64 }
@@ -63,7 +70,7 @@ func (c *Cascade) Links() []LinkStatus {
 	out := make([]LinkStatus, 0, len(peers))
 	for i, p := range peers {
 		s := p.stats.status()
-		s.Peer, s.WantLanes = p.id, c.cfg.Lanes
+		s.Peer = p.id
 		if l := links[i]; l != nil {
 			l.status(&s)
 		}
@@ -76,8 +83,12 @@ func (c *Cascade) Links() []LinkStatus {
 func (l *link) status(s *LinkStatus) {
 	s.Up, s.RTT = l.up.Load(), l.roundTrip()
 	l.laneMu.Lock()
-	s.Lanes = len(l.attached)
+	s.Lanes, s.WantLanes = len(l.attached), l.want
+	for _, ln := range l.attached {
+		s.Room += ln.room()
+	}
 	l.laneMu.Unlock()
+	s.Offered, s.Drained = Bitrate(l.offered.Load()), Bitrate(l.drained.Load())
 	s.LossIn, s.LossRepaired = share(&l.lossIn), share(&l.lossRepaired)
 	s.LossOut = float64(l.lossOut.Load()) / 65535
 	for _, f := range l.served() {

@@ -237,6 +237,7 @@ type LinkMessage struct {
 	//	*LinkMessage_KeyframeRequest
 	//	*LinkMessage_ClockUpdate
 	//	*LinkMessage_SourceEnded
+	//	*LinkMessage_LanesWanted
 	Body          isLinkMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -412,6 +413,15 @@ func (x *LinkMessage) GetSourceEnded() *SourceEnded {
 	return nil
 }
 
+func (x *LinkMessage) GetLanesWanted() *LanesWanted {
+	if x != nil {
+		if x, ok := x.Body.(*LinkMessage_LanesWanted); ok {
+			return x.LanesWanted
+		}
+	}
+	return nil
+}
+
 type isLinkMessage_Body interface {
 	isLinkMessage_Body()
 }
@@ -472,6 +482,10 @@ type LinkMessage_SourceEnded struct {
 	SourceEnded *SourceEnded `protobuf:"bytes,15,opt,name=source_ended,json=sourceEnded,proto3,oneof"`
 }
 
+type LinkMessage_LanesWanted struct {
+	LanesWanted *LanesWanted `protobuf:"bytes,30,opt,name=lanes_wanted,json=lanesWanted,proto3,oneof"`
+}
+
 func (*LinkMessage_Hello) isLinkMessage_Body() {}
 
 func (*LinkMessage_Welcome) isLinkMessage_Body() {}
@@ -500,6 +514,8 @@ func (*LinkMessage_ClockUpdate) isLinkMessage_Body() {}
 
 func (*LinkMessage_SourceEnded) isLinkMessage_Body() {}
 
+func (*LinkMessage_LanesWanted) isLinkMessage_Body() {}
+
 // Hello opens a link. It is the first message of whoever needs the link first.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -510,7 +526,7 @@ type Hello struct {
 	Session uint64 `protobuf:"fixed64,3,opt,name=session,proto3" json:"session,omitempty"`
 	// Random name of the opener's process run.
 	Instance uint64 `protobuf:"fixed64,4,opt,name=instance,proto3" json:"instance,omitempty"`
-	// Media connections the opener would like.
+	// Media connections the opener can have at most.
 	Lanes uint32 `protobuf:"varint,5,opt,name=lanes,proto3" json:"lanes,omitempty"`
 	// What the opener understands beyond the version: a sum of Feature values. A release that lacks the field has none.
 	Features      uint32 `protobuf:"varint,6,opt,name=features,proto3" json:"features,omitempty"`
@@ -597,7 +613,7 @@ type Welcome struct {
 	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Random name of the acceptor's process run.
 	Instance uint64 `protobuf:"fixed64,2,opt,name=instance,proto3" json:"instance,omitempty"`
-	// Media connections the link has. The node with the lower ID dials them.
+	// Media connections the link may have. The node with the lower ID dials them, as many as are needed.
 	Lanes uint32 `protobuf:"varint,3,opt,name=lanes,proto3" json:"lanes,omitempty"`
 	// What the acceptor understands, see Hello.
 	Features      uint32 `protobuf:"varint,4,opt,name=features,proto3" json:"features,omitempty"`
@@ -753,6 +769,51 @@ func (x *LinkUse) GetWanted() bool {
 	return false
 }
 
+// LanesWanted says how many media connections the sender's media needs. The dialling side decides.
+type LanesWanted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lanes         uint32                 `protobuf:"varint,1,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LanesWanted) Reset() {
+	*x = LanesWanted{}
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LanesWanted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LanesWanted) ProtoMessage() {}
+
+func (x *LanesWanted) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LanesWanted.ProtoReflect.Descriptor instead.
+func (*LanesWanted) Descriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LanesWanted) GetLanes() uint32 {
+	if x != nil {
+		return x.Lanes
+	}
+	return 0
+}
+
 // Ping asks for a Pong: is the control path alive?
 type Ping struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -763,7 +824,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[5]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +836,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[5]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +849,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{5}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ping) GetToken() uint64 {
@@ -808,7 +869,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +881,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +894,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{6}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Pong) GetToken() uint64 {
@@ -856,7 +917,7 @@ type Demand struct {
 
 func (x *Demand) Reset() {
 	*x = Demand{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +929,7 @@ func (x *Demand) String() string {
 func (*Demand) ProtoMessage() {}
 
 func (x *Demand) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +942,7 @@ func (x *Demand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Demand.ProtoReflect.Descriptor instead.
 func (*Demand) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{7}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Demand) GetEncodings() uint32 {
@@ -921,7 +982,7 @@ type FlowOpen struct {
 
 func (x *FlowOpen) Reset() {
 	*x = FlowOpen{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +994,7 @@ func (x *FlowOpen) String() string {
 func (*FlowOpen) ProtoMessage() {}
 
 func (x *FlowOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1007,7 @@ func (x *FlowOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowOpen.ProtoReflect.Descriptor instead.
 func (*FlowOpen) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{8}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FlowOpen) GetVersion() uint32 {
@@ -1028,7 +1089,7 @@ type SourceInfo struct {
 
 func (x *SourceInfo) Reset() {
 	*x = SourceInfo{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1101,7 @@ func (x *SourceInfo) String() string {
 func (*SourceInfo) ProtoMessage() {}
 
 func (x *SourceInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1114,7 @@ func (x *SourceInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceInfo.ProtoReflect.Descriptor instead.
 func (*SourceInfo) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{9}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SourceInfo) GetAudio() bool {
@@ -1094,7 +1155,7 @@ type FlowAccept struct {
 
 func (x *FlowAccept) Reset() {
 	*x = FlowAccept{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1167,7 @@ func (x *FlowAccept) String() string {
 func (*FlowAccept) ProtoMessage() {}
 
 func (x *FlowAccept) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1180,7 @@ func (x *FlowAccept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowAccept.ProtoReflect.Descriptor instead.
 func (*FlowAccept) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{10}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FlowAccept) GetFlowId() uint32 {
@@ -1140,7 +1201,7 @@ type FlowRefuse struct {
 
 func (x *FlowRefuse) Reset() {
 	*x = FlowRefuse{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1213,7 @@ func (x *FlowRefuse) String() string {
 func (*FlowRefuse) ProtoMessage() {}
 
 func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1226,7 @@ func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowRefuse.ProtoReflect.Descriptor instead.
 func (*FlowRefuse) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FlowRefuse) GetFlowId() uint32 {
@@ -1195,7 +1256,7 @@ type FlowDemand struct {
 
 func (x *FlowDemand) Reset() {
 	*x = FlowDemand{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1268,7 @@ func (x *FlowDemand) String() string {
 func (*FlowDemand) ProtoMessage() {}
 
 func (x *FlowDemand) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1281,7 @@ func (x *FlowDemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowDemand.ProtoReflect.Descriptor instead.
 func (*FlowDemand) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FlowDemand) GetFlowId() uint32 {
@@ -1261,7 +1322,7 @@ type FlowClose struct {
 
 func (x *FlowClose) Reset() {
 	*x = FlowClose{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1334,7 @@ func (x *FlowClose) String() string {
 func (*FlowClose) ProtoMessage() {}
 
 func (x *FlowClose) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1347,7 @@ func (x *FlowClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowClose.ProtoReflect.Descriptor instead.
 func (*FlowClose) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FlowClose) GetFlowId() uint32 {
@@ -1307,7 +1368,7 @@ type KeyframeRequest struct {
 
 func (x *KeyframeRequest) Reset() {
 	*x = KeyframeRequest{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1380,7 @@ func (x *KeyframeRequest) String() string {
 func (*KeyframeRequest) ProtoMessage() {}
 
 func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1393,7 @@ func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyframeRequest.ProtoReflect.Descriptor instead.
 func (*KeyframeRequest) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *KeyframeRequest) GetFlowId() uint32 {
@@ -1362,7 +1423,7 @@ type ClockUpdate struct {
 
 func (x *ClockUpdate) Reset() {
 	*x = ClockUpdate{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1435,7 @@ func (x *ClockUpdate) String() string {
 func (*ClockUpdate) ProtoMessage() {}
 
 func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1448,7 @@ func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockUpdate.ProtoReflect.Descriptor instead.
 func (*ClockUpdate) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClockUpdate) GetFlowId() uint32 {
@@ -1428,7 +1489,7 @@ type SourceEnded struct {
 
 func (x *SourceEnded) Reset() {
 	*x = SourceEnded{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1501,7 @@ func (x *SourceEnded) String() string {
 func (*SourceEnded) ProtoMessage() {}
 
 func (x *SourceEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1514,7 @@ func (x *SourceEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEnded.ProtoReflect.Descriptor instead.
 func (*SourceEnded) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SourceEnded) GetFlowId() uint32 {
@@ -1477,7 +1538,7 @@ type LaneHello struct {
 
 func (x *LaneHello) Reset() {
 	*x = LaneHello{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1550,7 @@ func (x *LaneHello) String() string {
 func (*LaneHello) ProtoMessage() {}
 
 func (x *LaneHello) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1563,7 @@ func (x *LaneHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHello.ProtoReflect.Descriptor instead.
 func (*LaneHello) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LaneHello) GetVersion() uint32 {
@@ -1530,7 +1591,7 @@ var File_meridian_cascade_v1_cascade_proto protoreflect.FileDescriptor
 
 const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\n" +
-	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xa7\a\n" +
+	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xee\a\n" +
 	"\vLinkMessage\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x122\n" +
 	"\x05hello\x18\x02 \x01(\v2\x1a.meridian.cascade.v1.HelloH\x00R\x05hello\x128\n" +
@@ -1552,7 +1613,8 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"flow_close\x18\f \x01(\v2\x1e.meridian.cascade.v1.FlowCloseH\x00R\tflowClose\x12Q\n" +
 	"\x10keyframe_request\x18\r \x01(\v2$.meridian.cascade.v1.KeyframeRequestH\x00R\x0fkeyframeRequest\x12E\n" +
 	"\fclock_update\x18\x0e \x01(\v2 .meridian.cascade.v1.ClockUpdateH\x00R\vclockUpdate\x12E\n" +
-	"\fsource_ended\x18\x0f \x01(\v2 .meridian.cascade.v1.SourceEndedH\x00R\vsourceEndedB\x06\n" +
+	"\fsource_ended\x18\x0f \x01(\v2 .meridian.cascade.v1.SourceEndedH\x00R\vsourceEnded\x12E\n" +
+	"\flanes_wanted\x18\x1e \x01(\v2 .meridian.cascade.v1.LanesWantedH\x00R\vlanesWantedB\x06\n" +
 	"\x04body\"\xaa\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
@@ -1570,7 +1632,9 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLinkClose\x128\n" +
 	"\x06reason\x18\x01 \x01(\x0e2 .meridian.cascade.v1.CloseReasonR\x06reason\"!\n" +
 	"\aLinkUse\x12\x16\n" +
-	"\x06wanted\x18\x01 \x01(\bR\x06wanted\"\x1c\n" +
+	"\x06wanted\x18\x01 \x01(\bR\x06wanted\"#\n" +
+	"\vLanesWanted\x12\x14\n" +
+	"\x05lanes\x18\x01 \x01(\rR\x05lanes\"\x1c\n" +
 	"\x04Ping\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\"\x1c\n" +
 	"\x04Pong\x12\x14\n" +
@@ -1662,7 +1726,7 @@ func file_meridian_cascade_v1_cascade_proto_rawDescGZIP() []byte {
 }
 
 var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(Feature)(0),            // 0: meridian.cascade.v1.Feature
 	(CloseReason)(0),        // 1: meridian.cascade.v1.CloseReason
@@ -1672,45 +1736,47 @@ var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(*Welcome)(nil),         // 5: meridian.cascade.v1.Welcome
 	(*LinkClose)(nil),       // 6: meridian.cascade.v1.LinkClose
 	(*LinkUse)(nil),         // 7: meridian.cascade.v1.LinkUse
-	(*Ping)(nil),            // 8: meridian.cascade.v1.Ping
-	(*Pong)(nil),            // 9: meridian.cascade.v1.Pong
-	(*Demand)(nil),          // 10: meridian.cascade.v1.Demand
-	(*FlowOpen)(nil),        // 11: meridian.cascade.v1.FlowOpen
-	(*SourceInfo)(nil),      // 12: meridian.cascade.v1.SourceInfo
-	(*FlowAccept)(nil),      // 13: meridian.cascade.v1.FlowAccept
-	(*FlowRefuse)(nil),      // 14: meridian.cascade.v1.FlowRefuse
-	(*FlowDemand)(nil),      // 15: meridian.cascade.v1.FlowDemand
-	(*FlowClose)(nil),       // 16: meridian.cascade.v1.FlowClose
-	(*KeyframeRequest)(nil), // 17: meridian.cascade.v1.KeyframeRequest
-	(*ClockUpdate)(nil),     // 18: meridian.cascade.v1.ClockUpdate
-	(*SourceEnded)(nil),     // 19: meridian.cascade.v1.SourceEnded
-	(*LaneHello)(nil),       // 20: meridian.cascade.v1.LaneHello
+	(*LanesWanted)(nil),     // 8: meridian.cascade.v1.LanesWanted
+	(*Ping)(nil),            // 9: meridian.cascade.v1.Ping
+	(*Pong)(nil),            // 10: meridian.cascade.v1.Pong
+	(*Demand)(nil),          // 11: meridian.cascade.v1.Demand
+	(*FlowOpen)(nil),        // 12: meridian.cascade.v1.FlowOpen
+	(*SourceInfo)(nil),      // 13: meridian.cascade.v1.SourceInfo
+	(*FlowAccept)(nil),      // 14: meridian.cascade.v1.FlowAccept
+	(*FlowRefuse)(nil),      // 15: meridian.cascade.v1.FlowRefuse
+	(*FlowDemand)(nil),      // 16: meridian.cascade.v1.FlowDemand
+	(*FlowClose)(nil),       // 17: meridian.cascade.v1.FlowClose
+	(*KeyframeRequest)(nil), // 18: meridian.cascade.v1.KeyframeRequest
+	(*ClockUpdate)(nil),     // 19: meridian.cascade.v1.ClockUpdate
+	(*SourceEnded)(nil),     // 20: meridian.cascade.v1.SourceEnded
+	(*LaneHello)(nil),       // 21: meridian.cascade.v1.LaneHello
 }
 var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	4,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
 	5,  // 1: meridian.cascade.v1.LinkMessage.welcome:type_name -> meridian.cascade.v1.Welcome
 	6,  // 2: meridian.cascade.v1.LinkMessage.link_close:type_name -> meridian.cascade.v1.LinkClose
 	7,  // 3: meridian.cascade.v1.LinkMessage.link_use:type_name -> meridian.cascade.v1.LinkUse
-	8,  // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
-	9,  // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
-	11, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
-	13, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
-	14, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
-	15, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
-	16, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
-	17, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
-	18, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
-	19, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
-	1,  // 14: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
-	10, // 15: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
-	12, // 16: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
-	2,  // 17: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
-	10, // 18: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	9,  // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
+	10, // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
+	12, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
+	14, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
+	15, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
+	16, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
+	17, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
+	18, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
+	19, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
+	20, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
+	8,  // 14: meridian.cascade.v1.LinkMessage.lanes_wanted:type_name -> meridian.cascade.v1.LanesWanted
+	1,  // 15: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
+	11, // 16: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
+	13, // 17: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
+	2,  // 18: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
+	11, // 19: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_meridian_cascade_v1_cascade_proto_init() }
@@ -1733,6 +1799,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 		(*LinkMessage_KeyframeRequest)(nil),
 		(*LinkMessage_ClockUpdate)(nil),
 		(*LinkMessage_SourceEnded)(nil),
+		(*LinkMessage_LanesWanted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1740,7 +1807,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_cascade_v1_cascade_proto_rawDesc), len(file_meridian_cascade_v1_cascade_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
