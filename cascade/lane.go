@@ -10,6 +10,7 @@ const (
 	maxLanes         = 128
 	laneQueue        = 8                     // packets of a kind that wait on a lane: the rest waits where it can be reordered
 	laneQueueMany    = 3                     // the same where there are more than fewLanes
+	probesARound     = 8                     // lanes that are probed at once; where there are more, by turns
 	fewLanes         = 4                     // lanes of which the nearest is worth looking for
 	laneInside       = 4                     // datagrams that may wait inside a connection for its congestion window
 	laneControl      = 32                    // NACKs, probes and answers that wait on a lane
@@ -40,6 +41,7 @@ type lane struct {
 	retired      atomic.Bool  // to be closed: takes nothing more
 	blockedSince atomic.Int64 // monotonic time SendDatagram was called, 0 when it is not under way
 	heard        atomic.Int64 // monotonic time of the last frame
+	probed       atomic.Int64 // monotonic time of the first probe since then
 	rtt          atomic.Int64 // smoothed, 0 before the first answer
 }
 
@@ -74,6 +76,12 @@ func (l *lane) signal() {
 
 // usable reports whether the lane takes packets.
 func (l *lane) usable(now time.Duration) bool { return !l.retired.Load() && !l.stalled(now) }
+
+// silent reports whether a probe has been without an answer, or any other frame, for so long.
+func (l *lane) silent(now, after time.Duration) bool {
+	probed := l.probed.Load()
+	return probed > l.heard.Load() && now-time.Duration(probed) > after
+}
 
 // unlimited reports whether no congestion window of its own limits the lane.
 func (l *lane) unlimited() bool {

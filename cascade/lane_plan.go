@@ -15,7 +15,8 @@ const (
 	laneHeadroom   = 2    // windows of lanes differ, and what waits behind a full one is late
 	laneLeastLoss  = 1e-5 // no path is believed to lose nothing
 	laneDownAfter  = 10 * time.Second
-	nearestKeep    = time.Minute // a path may change
+	nearestKeep    = time.Minute          // a path may change
+	laneLook       = 5 * time.Millisecond // between looks at a full window
 )
 
 // lanesFor is how many lanes carry a rate in bits per second.
@@ -174,7 +175,7 @@ func (in *inside) full() bool {
 
 // wait returns once there is room in the connection, or false when it or the link has ended.
 func (in *inside) wait(l *link, ln *lane) bool {
-	for pause := 100 * time.Microsecond; in.full(); pause = min(2*pause, 2*time.Millisecond) {
+	for pause := 100 * time.Microsecond; in.full(); pause = min(2*pause, laneLook) {
 		ln.blockedSince.CompareAndSwap(0, int64(l.c.now()))
 		in.timer.Reset(pause)
 		select {

@@ -209,6 +209,9 @@ func (l *link) probe(ln *lane) {
 	if l.knowsFEC() {
 		p.Burst = uint8(l.burstSeen.Load())
 	}
+	if ln.probed.Load() <= ln.heard.Load() {
+		ln.probed.Store(int64(now))
+	}
 	var buf [laneControlBytes]byte
 	l.tx.control(ln, appendProbe(buf[:0], p), now)
 }

@@ -41,6 +41,7 @@ type ticker struct {
 	nextPing   time.Duration
 	missing    []uint64
 	lanes      []*lane
+	turn       int // first lane to probe
 	last       received
 	lastRound  received
 	meter      lossMeter
@@ -81,8 +82,14 @@ func (t *ticker) round(now time.Duration) {
 	t.lanes = l.tx.snapshotLanes(t.lanes[:0])
 	for _, ln := range t.lanes {
 		l.tx.resize(ln, datagramBytes(ln.conn))
-		l.probe(ln)
 	}
+	for i, ln := range t.lanes {
+		turn := (i - t.turn + len(t.lanes)) % len(t.lanes)
+		if turn < probesARound || ln.silent(now, l.c.cfg.ProbeInterval+l.roundTrip()) {
+			l.probe(ln)
+		}
+	}
+	t.turn = (t.turn + probesARound) % max(len(t.lanes), 1)
 	if now >= t.nextPing {
 		t.ping(now)
 	}

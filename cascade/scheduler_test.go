@@ -167,7 +167,8 @@ func TestSenderAvoidsStalledAndSilentLanes(t *testing.T) {
 	s.tick(50 * ms)
 	require.Zero(t, lanes[0].queue.n, "what waits on a stalled lane moves on")
 	lanes[1].heard.Store(int64(time.Second))
-	lanes[2].heard.Store(int64(100 * ms)) // silent for 900 ms
+	lanes[2].heard.Store(int64(100 * ms))
+	lanes[2].probed.Store(int64(101 * ms)) // silent for 900 ms
 	before := lanes[1].queue.n
 	s.feed(f, cam, 3, time.Second)
 	require.Equal(t, before+3, lanes[1].queue.n)
@@ -281,4 +282,41 @@ func pullOf(cam *camera) *pull {
 		peers: map[mesh.NodeID]*peer{}, remotes: map[remoteKey]*remote{}, byMedia: map[*rtpstream.Source]*remote{},
 	}
 	return newRemoteLocked(c, pullKey{}, cam.mesh(), "peer").via
+}
+
+// Frames of every size, parity among them, come out of shared datagrams as they went in.
+func TestSharedDatagramsParse(t *testing.T) {
+	s, lanes, f, cam := newTestSender(t, 1)
+	s.adapt(150*ms, 0.05, 4, true, ms)
+	now, frames := ms, 0
+	for size := 20; size < 1400; size++ {
+		cam.size = size%620 + 20
+		now += ms
+		s.feed(f, cam, 3, now)
+		s.tick(now)
+		for {
+			b, ok := s.fill(lanes[0], nil, now)
+			if !ok {
+				break
+			}
+			require.LessOrEqual(t, len(b), 1243)
+			for len(b) > 0 {
+				fr, rest, err := nextFrame(b)
+				require.NoError(t, err)
+				if fr.kind == frameParity {
+					_, _, err = parseParity(fr.body)
+				} else {
+					var h mediaHeader
+					var rtp []byte
+					rtp, err = parseMedia(fr, &h)
+					require.Len(t, rtp, cam.size)
+				}
+				require.NoError(t, err)
+				frames++
+				b = rest
+			}
+		}
+	}
+	require.Greater(t, frames, 3*1300)
+	s.close()
 }

@@ -159,7 +159,7 @@ func (s *sender) pick(now time.Duration, avoid *lane, urgent bool) *lane {
 			continue
 		}
 		cost := l.waiting()
-		if now-time.Duration(l.heard.Load()) > s.suspectAfter {
+		if l.silent(now, s.suspectAfter) {
 			cost += 1000
 		}
 		if l == avoid {
@@ -231,6 +231,9 @@ func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
 		}
 		b = taken.append(b, last)
 		taken.pkt.Release()
+		if last { // it reaches to the end of the datagram
+			break
+		}
 	}
 	s.pump(now)
 	s.drained += uint64(len(b))
