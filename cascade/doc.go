@@ -36,8 +36,8 @@
 //
 // # Units and limits
 //
-// Times inside are monotonic durations since New. A link keeps 1024 packets or a second for retransmission, which may
-// take a quarter of what is sent; 64 halves of oversized packets; 16 lanes; Config.MaxFlows flows each way. Garbage is
+// Times inside are monotonic durations since New. A link keeps 4096 packets or a second for retransmission; repair
+// altogether may take 27 bytes in a hundred of what is sent; 64 halves of oversized packets; 16 lanes; Config.MaxFlows flows each way. Garbage is
 // counted and ignored up to Config.GarbageLimit a second; beyond, or for a control message no honest node sends, the
 // link is closed and the peer not welcome for five seconds. A path has three hops at most.
 //

@@ -84,8 +84,10 @@ func (l *lane) silent(now, after time.Duration) bool {
 }
 
 // unlimited reports whether no congestion window of its own limits the lane.
-func (l *lane) unlimited() bool {
-	u, ok := l.conn.(interface{ Unlimited() bool })
+func (l *lane) unlimited() bool { return unlimited(l.conn) }
+
+func unlimited(conn MediaConn) bool {
+	u, ok := conn.(interface{ Unlimited() bool })
 	return ok && u.Unlimited()
 }
 

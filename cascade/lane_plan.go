@@ -131,7 +131,7 @@ type measuredConn interface{ Stats() meshnet.ConnStats }
 // room is what the lane's congestion window lets through, 0 when not known.
 func (l *lane) room() Bitrate {
 	c, ok := l.conn.(measuredConn)
-	if !ok {
+	if !ok || l.unlimited() {
 		return 0
 	}
 	s := c.Stats()
@@ -145,16 +145,16 @@ func (l *lane) room() Bitrate {
 // which at the rate of one lane of many is half a second. A datagram counts as gone with the next packet that is
 // sent, which errs towards fewer. It belongs to a lane's send loop.
 type inside struct {
-	conn  measuredConn // nil when the connection does not tell
+	conn  measuredConn // nil when the connection does not tell, or has no window
 	n     uint64
 	sent  uint64 // packets, when looked at last
 	timer *time.Timer
 }
 
 func newInside(conn MediaConn) *inside {
-	c, _ := conn.(measuredConn)
-	in := &inside{conn: c}
-	if c != nil {
+	in := new(inside)
+	if c, ok := conn.(measuredConn); ok && !unlimited(conn) {
+		in.conn = c
 		in.timer = time.NewTimer(time.Hour)
 		in.sent = c.Stats().PacketsSent
 	}
