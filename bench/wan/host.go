@@ -19,6 +19,7 @@ const Device = "wan0"
 type Host struct {
 	name, namespace string
 	addr            netip.Addr
+	life            context.Context // ends when the Net closes
 }
 
 // hostAddr gives host i its address.
@@ -41,6 +42,9 @@ func (h *Host) Namespace() string { return h.namespace }
 // Command is exec.CommandContext inside the host. The process leads a group of its own, which is killed when ctx
 // ends; it is killed, too, when this process dies or the Net is closed.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	// Not by the namespace alone: a process that starts while the Net closes is not in there yet.
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(h.life, cancel)
 	cmd := exec.CommandContext(ctx, ipCommand, append([]string{"netns", "exec", h.namespace, name}, args...)...) // #nosec G204 -- its purpose
 	ownGroup(cmd)
 	return cmd

@@ -19,6 +19,7 @@ type Net struct {
 	hosts  []*Host
 	index  map[string]int
 	router *router
+	end    context.CancelFunc // of the hosts' life
 	once   sync.Once
 	closed error // of Close
 }
@@ -44,10 +45,12 @@ func Up(t Topology) (*Net, error) {
 		t.Tick = DefaultTick
 	}
 	n := &Net{index: make(map[string]int)}
+	life, end := context.WithCancel(context.Background())
+	n.end = end
 	prefix := ownPrefix(runs.Add(1))
 	var devices []int
 	for i, name := range t.Hosts {
-		h := &Host{name: name, namespace: prefix + name, addr: netip.AddrFrom4(hostAddr(i))}
+		h := &Host{name: name, namespace: prefix + name, addr: netip.AddrFrom4(hostAddr(i)), life: life}
 		n.hosts = append(n.hosts, h)
 		n.index[name] = i
 		fd, err := h.make(t.MTU)
@@ -148,6 +151,7 @@ func (n *Net) CPU() time.Duration { return time.Duration(n.router.cpu.Load()) }
 // Close kills what still runs in the hosts, ends the router and removes the hosts. It is idempotent.
 func (n *Net) Close() error {
 	n.once.Do(func() {
+		n.end()
 		for _, h := range n.hosts {
 			killInside(h.namespace)
 		}
@@ -159,6 +163,7 @@ func (n *Net) Close() error {
 
 // remove deletes the namespaces of all hosts made so far.
 func (n *Net) remove() error {
+	n.end()
 	var errs []error
 	for _, h := range n.hosts {
 		if _, err := os.Stat(h.path()); err == nil {
