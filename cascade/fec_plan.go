@@ -11,9 +11,9 @@ const (
 	fecMinLoss     = 0.0005
 	fecBlockAge    = 42 * time.Millisecond // parity follows within fecSpread: whole repair within 60 ms
 	fecSpread      = 9 * time.Millisecond
-	fecRandomShare = 0.103 // bytes of parity to bytes of media, losses coming alone
-	fecBurstShare  = 0.2   // … losses coming in bursts
-	fecMargin      = 4.4   // standard deviations of the number of losses in a block that parity should cover
+	fecRandomShare = 0.114 // bytes of parity to bytes of media, losses coming alone
+	fecBurstShare  = 0.21  // … losses coming in bursts
+	fecMargin      = 5.0   // standard deviations of the number of losses in a block that parity should cover
 )
 
 // fecPlan is how much parity a link's loss calls for. The zero plan is none.
@@ -32,9 +32,12 @@ func planFEC(rtt time.Duration, loss, burst float64) fecPlan {
 
 func (p fecPlan) on() bool { return p.loss > 0 }
 
+// single reports whether losses come alone, so that parity is enough for audio as well.
+func (p fecPlan) single() bool { return p.on() && p.burst < 1.2 }
+
 // share is how many bytes of parity a byte of media may cost.
 func (p fecPlan) share() float64 {
-	bursty := min(max((p.burst-1.25)/1.25, 0), 1)
+	bursty := min(max((p.burst-1.2)/0.6, 0), 1) // what is sent in between makes bursts look shorter than they are
 	return fecRandomShare + bursty*(fecBurstShare-fecRandomShare)
 }
 

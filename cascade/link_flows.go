@@ -258,6 +258,7 @@ func (l *link) flowNews(f *sendFlow) {
 		}
 		return
 	}
+	f.mend(l.c.now())
 	for e := range uint8(src.Info.Encodings) {
 		clock := src.Stream(e).Clock()
 		if clock == nil || f.clocks[e].Swap(clock) == clock {

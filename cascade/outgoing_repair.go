@@ -43,7 +43,7 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, fec bool, now tim
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &s.repair
-	r.copying = loss > copyMinLoss
+	copying := loss > copyMinLoss
 	if r.first == 0 || (s.next < priorPackets && now-r.first < priorTime) {
 		loss = max(loss, priorLoss)
 	}
@@ -51,6 +51,7 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, fec bool, now tim
 	if fec {
 		r.plan = planFEC(rtt, loss, burst)
 	}
+	r.copying = copying && !r.plan.single()
 	return loss
 }
 

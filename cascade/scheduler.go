@@ -176,6 +176,9 @@ func (s *scheduler) drop(it item, why dropReason) {
 	if it.class != classAudio && !it.retransmission && why != dropFlowClosed {
 		enc := it.flow.encoding(it.pkt)
 		enc.dropping, enc.dropTimestamp = true, it.pkt.Timestamp
+		if it.class == classBase {
+			it.flow.broken[it.pkt.Stream.Encoding%rtpstream.MaxEncodings].Store(true)
+		}
 	}
 	s.stats.drop(why)
 	it.pkt.Release()

@@ -8,6 +8,9 @@ import (
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
+// mendGap is between keyframes asked for because of drops on this node.
+const mendGap = time.Second
+
 // sendFlow is a local source's way to one peer: a sink like any other. However many watch it over there, it is one.
 type sendFlow struct {
 	id     uint32
@@ -22,6 +25,8 @@ type sendFlow struct {
 
 	clocks   [rtpstream.MaxEncodings]atomic.Pointer[rtpstream.SenderClock] // last ones sent
 	keyframe [rtpstream.MaxEncodings]time.Duration                         // last request taken; readControl only
+	broken   [rtpstream.MaxEncodings]atomic.Bool                           // a packet others build on was dropped: a keyframe is due
+	mended   [rtpstream.MaxEncodings]time.Duration                         // last keyframe asked for because of that; ticker only
 
 	path []mesh.NodeID // guarded by Cascade.mu; written by readControl only
 	hops uint32        // the same
@@ -42,6 +47,18 @@ func (f *sendFlow) WritePacket(p *rtpstream.Packet) {
 
 func (f *sendFlow) encoding(p *rtpstream.Packet) *sendEncoding {
 	return &f.enc[p.Stream.Encoding%rtpstream.MaxEncodings]
+}
+
+// mend asks the source for the keyframes that repair what this node had to drop, one a second at most.
+func (f *sendFlow) mend(now time.Duration) {
+	for e := range f.broken {
+		if !f.broken[e].Load() || (f.mended[e] != 0 && now-f.mended[e] < mendGap) {
+			continue
+		}
+		f.broken[e].Store(false)
+		f.mended[e] = now
+		f.sub.RequestKeyframe(uint8(e))
+	}
 }
 
 // ended reports whether the local source is gone: closing a source ends all its subscriptions, and this one is never
