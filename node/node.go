@@ -126,7 +126,7 @@ func (n *Node) buildMesh(reg prometheus.Registerer) error {
 		return err
 	}
 	mc := meshnet.DefaultConfig()
-	mc.Listen = n.cfg.Mesh.Listen
+	mc.Listen, mc.Direct = n.cfg.Mesh.Listen, n.cfg.Mesh.Direct
 	if n.mesh, err = meshnet.New(mc, id, n.socket, n.log, reg); err != nil {
 		return fmt.Errorf("node: mesh.listen: %w", err)
 	}

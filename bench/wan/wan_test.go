@@ -181,7 +181,6 @@ func TestBlockPartitionHeal(t *testing.T) {
 	_, err := c[0].WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(10, 77, 5, 5), Port: 1})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return n.Unrouted() > 0 }, 10*time.Second, 5*time.Millisecond)
-	require.Positive(t, n.CPU())
 }
 
 // A run that is killed leaves namespaces and processes; the next one removes them, and them alone.

@@ -41,6 +41,7 @@ type fileConfig struct {
 		Key       string            `yaml:"key"`
 		Linger    *duration         `yaml:"linger"`
 		Lanes     *int              `yaml:"lanes"`
+		Direct    *bool             `yaml:"direct"`
 		Profile   string            `yaml:"profile"`
 		Delays    map[string]string `yaml:"emulated_delays"`
 	} `yaml:"mesh"`
@@ -230,6 +231,7 @@ func (f *fileConfig) node() (node.Config, error) {
 	m.CAFile, m.CertFile, m.KeyFile = f.Mesh.CA, f.Mesh.Cert, f.Mesh.Key
 	set((*duration)(&m.Linger), f.Mesh.Linger)
 	set(&m.Lanes, f.Mesh.Lanes)
+	set(&m.Direct, f.Mesh.Direct)
 	if f.Mesh.Profile != "" {
 		m.Profile = f.Mesh.Profile
 	}
