@@ -55,6 +55,8 @@ func (n *Node) linkStatus(l cascade.LinkStatus) api.LinkStatus {
 	}
 	if l.Up {
 		out.State = "up"
+	} else if _, wasUp := n.cascade.Alive(l.Peer); !wasUp {
+		out.State = "connecting"
 	}
 	for _, dropped := range l.Drops {
 		out.PacketsDropped += dropped
