@@ -19,7 +19,7 @@ export const maxFreeze = 0.5
  * A page whose own timers came this late, in milliseconds, had no processor to show frames with: then only a freeze
  * over starvedFreeze seconds is held against the mesh. MERIDIAN_STRICT=1 judges by maxFreeze all the same.
  */
-const starvedStall = 250
+const starvedStall = 100
 const starvedFreeze = 3
 
 /** Seconds between two looks after which a run is no evidence of anything. */
@@ -174,11 +174,12 @@ export function allMeet(people, options) {
 }
 
 /**
- * Watches who receives whom for some seconds and fails on a freeze over maxFreeze, by the decoder's
+ * Watches who receives whom for some seconds and fails on a freeze over limit seconds, by the decoder's
  * count, by what was on screen and by the number of frames, on three seconds without sound, and when it
  * could not look. Returns one row per direction.
  */
-export async function watch(people, seconds, others = (p) => people.filter((o) => o !== p)) {
+export async function watch(people, seconds, { limit = maxFreeze } = {}) {
+  const others = (p) => people.filter((o) => o !== p)
   const rows = new Map()
   const problems = []
   const end = Date.now() + seconds * 1000
@@ -211,7 +212,7 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
           // at least this many frames in an interval.
           const seconds = (stats.at - row.at) / 1000
           const frames = now.video.framesDecoded - row.last.video.framesDecoded
-          const allowed = freezeAllowed(row.stall)
+          const allowed = freezeAllowed(row.stall, limit)
           if (frames < Math.floor(seconds / allowed) - 1 || (frames < 1 && seconds > allowed)) problems.push(`${key}: ${frames} frames in ${round(seconds, 1)} s at second ${second}`)
           if (seconds > maxUnobserved) problems.push(`${key}: not observed for ${round(seconds, 1)} s at second ${second}: the machine is overloaded, this run shows nothing`)
           row.quiet = now.audio.totalAudioEnergy > row.last.audio.totalAudioEnergy ? 0 : row.quiet + 1
@@ -238,8 +239,8 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
   }))
   for (const r of report) {
     const longest = Math.max(r['longest freeze ms'], r['longest gap on screen ms'])
-    if (longest > maxFreeze * 1000 && longest <= freezeAllowed(r['page stalled ms']) * 1000) console.log(`${r.who}: froze for ${longest} ms on a starved machine, not judged`)
-    if (longest > freezeAllowed(r['page stalled ms']) * 1000) problems.push(`${r.who}: froze for ${longest} ms (the page itself stalled for up to ${r['page stalled ms']} ms)`)
+    if (longest > limit * 1000 && longest <= freezeAllowed(r['page stalled ms'], limit) * 1000) console.log(`${r.who}: froze for ${longest} ms on a starved machine, not judged`)
+    if (longest > freezeAllowed(r['page stalled ms'], limit) * 1000) problems.push(`${r.who}: froze for ${longest} ms (the page itself stalled for up to ${r['page stalled ms']} ms)`)
   }
   console.table(report)
   assert.deepEqual(problems, [], 'media did not flow without interruption')
@@ -247,8 +248,8 @@ export async function watch(people, seconds, others = (p) => people.filter((o) =
 }
 
 /** The longest freeze, in seconds, that is not a failure, given how late the page's own timers were in milliseconds. */
-function freezeAllowed(stall) {
-  return stall > starvedStall && !process.env.MERIDIAN_STRICT ? starvedFreeze : maxFreeze
+function freezeAllowed(stall, limit) {
+  return stall > starvedStall && !process.env.MERIDIAN_STRICT ? Math.max(starvedFreeze, limit) : limit
 }
 
 export function round(x, digits) {
