@@ -19,7 +19,7 @@ export const maxFreeze = 0.5
  * A page whose own timers came this late, in milliseconds, had no processor to show frames with: then only a freeze
  * over starvedFreeze seconds is held against the mesh. MERIDIAN_STRICT=1 judges by maxFreeze all the same.
  */
-const starvedStall = 100
+const starvedStall = 250
 const starvedFreeze = 3
 
 /** Seconds between two looks after which a run is no evidence of anything. */
