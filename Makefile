@@ -66,8 +66,8 @@ proto: $(TOOLS)/$(BUF) $(TOOLS)/$(PROTOCGO) ## generate internal/meshpb
 geodb: ## make the embedded geolocation database anew
 	$(GO) run ./geo/mkdb
 
-fuzz: ## run every fuzz target for FUZZTIME
-	scripts/fuzz $(FUZZTIME)
+fuzz: ## run every fuzz target for FUZZTIME, or those of the folders in FUZZ
+	scripts/fuzz $(FUZZTIME) $(FUZZ)
 
 tools: $(TOOLS)/$(GOLANGCI) $(TOOLS)/$(GOFUMPT) $(TOOLS)/$(BUF) $(TOOLS)/$(PROTOCGO) $(TOOLS)/$(GOTESTSUM) ## the tools, at the versions this repository is checked with
 
