@@ -195,8 +195,8 @@ func TestSourceEndsAndComesBack(t *testing.T) {
 		fresh.seq[0] = 100
 		a.offer("TR_1", fresh.Source)
 		cam.Close()
-		time.Sleep(300 * time.Millisecond)
-		require.Empty(t, b.status(t, "a").Flows, "the puller is told")
+		time.Sleep(12 * time.Millisecond)
+		require.Empty(t, b.status(t, "a").Flows, "the puller is told at once")
 		time.Sleep(3 * time.Second)
 		film(fresh, 0, 3)
 		time.Sleep(100 * time.Millisecond)

@@ -71,6 +71,7 @@ type link struct {
 	want     int            // guarded by laneMu: lanes to have
 	dialing  [maxLanes]bool // guarded by laneMu: dialLane runs
 
+	sourceEnded      atomic.Bool   // one of ours, since the ticker looked
 	lanesAsked       atomic.Uint32 // lanes the peer wants
 	offered, drained atomic.Uint64 // bits per second
 

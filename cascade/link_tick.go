@@ -59,6 +59,9 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 		t.round(now)
 		t.nextProbe = now + l.c.cfg.ProbeInterval
 	}
+	if l.sourceEnded.Swap(false) {
+		l.news()
+	}
 	if now >= t.nextSecond {
 		t.second(now)
 		t.nextSecond = now + time.Second

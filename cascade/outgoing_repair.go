@@ -71,10 +71,7 @@ func (s *sender) protect(it *item, now time.Duration) {
 	s.mend(now, 1)
 	if due := s.dueLocked(); due < r.told {
 		r.told = due
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
+		s.wake()
 	}
 }
 

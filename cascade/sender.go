@@ -50,6 +50,14 @@ func newSender(cfg Config, stats *counters, queueDelay prometheus.Observer) *sen
 	}
 }
 
+// wake makes the ticker look at once.
+func (s *sender) wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
 // write queues a packet of a flow, retaining it.
 func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
 	s.mu.Lock()

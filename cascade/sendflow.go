@@ -35,7 +35,10 @@ type sendFlow struct {
 	closed bool                                 // guarded by sender.mu
 }
 
-var _ rtpstream.Sink = (*sendFlow)(nil)
+var (
+	_ rtpstream.Sink  = (*sendFlow)(nil)
+	_ rtpstream.Ender = (*sendFlow)(nil)
+)
 
 // WritePacket queues a packet for the peer. It never blocks.
 func (f *sendFlow) WritePacket(p *rtpstream.Packet) {
@@ -61,6 +64,15 @@ func (f *sendFlow) mend(now time.Duration) {
 	}
 }
 
-// ended reports whether the local source is gone: closing a source ends all its subscriptions, and this one is never
-// ended by this side before the flow is.
-func (f *sendFlow) ended() bool { return f.sub.Source().Subscribers() == 0 }
+// SourceEnded implements rtpstream.Ender: the ticker tells the peer.
+func (f *sendFlow) SourceEnded() { f.link.sourceEnded.Store(true); f.link.tx.wake() }
+
+// ended reports whether the local source is gone.
+func (f *sendFlow) ended() bool {
+	select {
+	case <-f.sub.Source().Done():
+		return true
+	default:
+		return false
+	}
+}

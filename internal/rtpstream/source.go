@@ -53,6 +53,7 @@ type Source struct {
 
 	feedback Feedback
 	streams  []*Stream
+	done     chan struct{}
 
 	mu     sync.Mutex
 	subs   []*Subscription // guarded by mu
@@ -64,7 +65,7 @@ type Source struct {
 // 1 … MaxEncodings.
 func NewSource(info SourceInfo, feedback Feedback) *Source {
 	info.Encodings = min(max(info.Encodings, 1), MaxEncodings)
-	s := &Source{Info: info, feedback: feedback}
+	s := &Source{Info: info, feedback: feedback, done: make(chan struct{})}
 	for e := range info.Encodings {
 		s.streams = append(s.streams, newStream(s, uint8(e)))
 	}
@@ -104,19 +105,37 @@ func (s *Source) Subscribe(sink Sink) *Subscription {
 	return sub
 }
 
-// Close ends every subscription and drops what is cached. The producer calls it once, when the source is gone.
+// Close ends every subscription, drops what is cached and tells every sink that is an Ender. The producer calls it when
+// the source is gone. It is idempotent.
 func (s *Source) Close() {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
 	subs := s.subs
 	s.subs, s.demand, s.closed = nil, Demand{}, true
 	for _, sub := range subs {
 		sub.attach(Demand{})
 	}
+	close(s.done)
 	s.mu.Unlock()
 	for _, st := range s.streams {
 		st.cache.Clear()
 	}
+	for _, sub := range subs {
+		if e, ok := sub.sink.(Ender); ok {
+			e.SourceEnded()
+		}
+	}
 }
+
+// Done is closed when the source is.
+func (s *Source) Done() <-chan struct{} { return s.done }
+
+// Ender is a sink that is told when a source it subscribed to ends: once for each subscription, on the goroutine that
+// closes the source, which it must not hold up. A sink that subscribed too late is not told: see Source.Done.
+type Ender interface{ SourceEnded() }
 
 // recompute is called with s.mu held and reports whether the union changed.
 func (s *Source) recomputeLocked() bool {

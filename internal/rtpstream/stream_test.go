@@ -1,6 +1,7 @@
 package rtpstream
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,4 +211,30 @@ func TestSourceDemand(t *testing.T) {
 	require.Zero(t, src.Demand(), "a closed source wants nothing")
 	require.Nil(t, src.Stream(3))
 	require.Equal(t, MaxEncodings, NewSource(SourceInfo{Encodings: 99}, fb).Info.Encodings)
+}
+
+type endingSink struct {
+	countingSink
+	ended atomic.Int32
+}
+
+func (s *endingSink) SourceEnded() { s.ended.Add(1) }
+
+func TestSourceTellsItsEnd(t *testing.T) {
+	src, _ := videoSource(1)
+	told, gone, late := new(endingSink), new(endingSink), new(endingSink)
+	src.Subscribe(told)
+	src.Subscribe(gone).Close()
+	select {
+	case <-src.Done():
+		t.Fatal("ended before its end")
+	default:
+	}
+	src.Close()
+	src.Close()
+	<-src.Done()
+	src.Subscribe(late)
+	require.EqualValues(t, 1, told.ended.Load())
+	require.Zero(t, gone.ended.Load(), "it had left")
+	require.Zero(t, late.ended.Load(), "it sees Done")
 }
