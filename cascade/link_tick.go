@@ -68,7 +68,7 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 	}
 	t.liveness(now)
 	l.tx.tick(now)
-	due = min(t.nextProbe, l.tx.due())
+	due = min(t.nextProbe, l.tx.due(now))
 	if l.tx.busy() {
 		due = min(due, now+busyTick)
 	}

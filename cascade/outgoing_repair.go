@@ -69,8 +69,13 @@ func (s *sender) protect(it *item, now time.Duration) {
 		r.enc.add(it.seq, &h, it.rtp(), r.plan, now)
 	}
 	s.mend(now, 1)
-	if due := s.dueLocked(); due < r.told {
-		r.told = due
+	s.remind(now)
+}
+
+// remind wakes the ticker when something is due before it would look. The mutex is held.
+func (s *sender) remind(now time.Duration) {
+	if due := s.dueLocked(now); due < s.repair.told {
+		s.repair.told = due
 		s.wake()
 	}
 }
@@ -89,7 +94,7 @@ func (s *sender) mend(now time.Duration, spare int) {
 			it.pkt.Release()
 			continue
 		}
-		if !s.room(now, false) {
+		if !s.room(now, false) || !s.pace.ready(now, false) {
 			break
 		}
 		it := r.parity.pop()
@@ -100,7 +105,7 @@ func (s *sender) mend(now time.Duration, spare int) {
 	for r.copies.n > 0 && r.copies.peek().due <= now {
 		c := r.copies.pop()
 		if it, ok := s.cache.copyOf(c.seq); ok {
-			if !s.room(now, false) {
+			if !s.room(now, false) || !s.pace.ready(now, true) {
 				it.pkt.Release()
 				continue
 			}
@@ -113,6 +118,7 @@ func (s *sender) mend(now time.Duration, spare int) {
 // put queues repair on another lane than avoid. There is room.
 func (s *sender) put(it item, avoid *lane, now time.Duration) {
 	s.stats.overhead.Add(uint64(len(it.rtp())))
+	s.pace.spend(len(it.rtp()) + mediaHeaderBytes)
 	l := s.pick(now, avoid, false)
 	l.queue.push(it)
 	l.signal()
@@ -138,19 +144,25 @@ func (s *sender) endBlock(now time.Duration) {
 	}
 }
 
-// due is when something of the repair is due, or never.
-func (s *sender) due() time.Duration {
+// due is when something of the repair, or of what the pacer holds back, is due; or never.
+func (s *sender) due(now time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.repair.told = s.dueLocked()
+	s.repair.told = s.dueLocked(now)
 	return s.repair.told
 }
 
-func (s *sender) dueLocked() time.Duration {
+func (s *sender) dueLocked(now time.Duration) time.Duration {
 	r := &s.repair
-	due := r.enc.due()
+	due, paced := r.enc.due(), time.Duration(0)
+	if !s.pace.ready(now, false) {
+		paced = s.pace.due(now)
+		if !s.sched.empty() {
+			due = min(due, paced)
+		}
+	}
 	if r.parity.n > 0 {
-		due = min(due, r.parity.peek().queued)
+		due = min(due, max(r.parity.peek().queued, paced))
 	}
 	if r.copies.n > 0 {
 		due = min(due, r.copies.peek().due)

@@ -28,6 +28,7 @@ type sender struct {
 	turn     int     // rotates the choice between equal lanes
 	sampled  uint    // packets, to observe the delay of every sixteenth
 	repair   outgoingRepair
+	pace     pacer
 	nextAge  time.Duration
 	offered  uint64 // bytes of RTP flows brought
 	drained  uint64 // bytes of datagrams lanes took
@@ -74,6 +75,7 @@ func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
 	}
 	s.sched.push(it)
 	s.pump(now)
+	s.remind(now)
 }
 
 // classify tells the class of a video packet: base for all packets of a keyframe and for base layers.
@@ -122,14 +124,15 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 	s.sched.push(it)
 }
 
-// pump moves packets from the scheduler to lanes with room, audio even past a full queue. The mutex is held.
+// pump moves packets from the scheduler to lanes with room as fast as the pacer lets it, audio even past a full queue.
+// The mutex is held.
 func (s *sender) pump(now time.Duration) {
 	s.pumpRing(now, true, classAudio, classAudio)
 	s.pumpRing(now, false, classAudio+1, numClasses-1)
 }
 
 func (s *sender) pumpRing(now time.Duration, urgent bool, from, to class) {
-	for s.sched.waiting(from, to) && s.room(now, urgent) {
+	for s.sched.waiting(from, to) && s.room(now, urgent) && s.pace.ready(now, urgent) {
 		it, ok := s.sched.pop(now, from, to)
 		if !ok {
 			return
@@ -188,6 +191,7 @@ func (s *sender) transmit(it item, l *lane, now time.Duration) {
 	if it.retransmission {
 		s.stats.retransmissions.Add(1)
 		s.stats.overhead.Add(uint64(len(it.rtp())))
+		s.pace.spend(len(it.rtp()) + mediaHeaderBytes)
 		l.ring(it.urgent()).push(it)
 		l.signal()
 		return
@@ -212,6 +216,7 @@ func (s *sender) send(it item, l *lane, now time.Duration) {
 	it.seq = s.next
 	s.next++
 	s.cache.put(it, l, now)
+	s.pace.spend(len(it.rtp()) + mediaHeaderBytes)
 	l.ring(it.urgent()).push(it)
 	l.signal()
 	s.protect(&it, now)
