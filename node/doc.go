@@ -21,7 +21,7 @@
 //     the reverse order of their start.
 //   - roomLoop, one per room with local participants: takes commands from signalling, endpoints and the directory in order, and carries
 //     out the room's effects. Ends when the room's last local participant left and its linger passed.
-//   - upstreams: looks after where every source of another node is pulled from.
+//   - upstream.Router: looks after where every source of another node is pulled from.
 //   - loadLoop: tells gossip how busy this node is, every few seconds.
 //
 // # Units and limits

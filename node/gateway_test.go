@@ -44,7 +44,7 @@ func oneCopyEach(t *testing.T, from *testNode, to ...*testNode) {
 // gatewayOf returns which of two nodes a region's sources come by, and the other.
 func gatewayOf(t *testing.T, source mesh.SourceID, a, b *testNode) (gateway, other *testNode) {
 	t.Helper()
-	id, ok := a.upstreams.links.snapshot().Gateway(source, a.cfg.Region)
+	id, ok := a.upstreams.Snapshot().Gateway(source, a.cfg.Region)
 	require.True(t, ok)
 	if id == a.cfg.ID {
 		return a, b
@@ -101,9 +101,7 @@ func TestGatewayWithoutWatchers(t *testing.T) {
 		require.Eventually(t, func() bool { return flows(n) == 0 }, 10*time.Second, 20*time.Millisecond, "%s lets go", n.cfg.ID)
 	}
 	require.Eventually(t, func() bool {
-		gateway.upstreams.mu.Lock()
-		defer gateway.upstreams.mu.Unlock()
-		return len(gateway.upstreams.all) == 0
+		return gateway.upstreams.Sources() == 0
 	}, 10*time.Second, 20*time.Millisecond)
 }
 

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/meridian-sfu/meridian/cascade/upstream"
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 	"github.com/meridian-sfu/meridian/node/directory"
@@ -34,7 +35,7 @@ type hallRoom struct {
 
 // remoteMedia is a source of another node, held while somebody here is subscribed to it.
 type remoteMedia struct {
-	key   upstreamKey
+	key   upstream.Key
 	media *rtpstream.Source
 	users int
 }
@@ -178,7 +179,7 @@ func (r *hallRoom) media(publisher mesh.Participant, source mesh.Source) *rtpstr
 	}
 	m := r.remotes[source.ID]
 	if m == nil {
-		m = &remoteMedia{key: upstreamKey{r.name, source.ID, publisher.Node}, media: r.node.upstreams.watch(r.name, source, publisher.Node)}
+		m = &remoteMedia{key: upstream.Key{Room: r.name, Source: source.ID, Origin: publisher.Node}, media: r.node.upstreams.Watch(r.name, source, publisher.Node)}
 		r.remotes[source.ID] = m
 	}
 	m.users++
@@ -192,7 +193,7 @@ func (r *hallRoom) releaseMedia(id mesh.SourceID) {
 	}
 	if m.users--; m.users == 0 {
 		delete(r.remotes, id)
-		r.node.upstreams.unwatch(m.key)
+		r.node.upstreams.Unwatch(m.key)
 	}
 }
 
@@ -280,7 +281,7 @@ func (r *hallRoom) shutdown() {
 	}
 	for id, m := range r.remotes {
 		delete(r.remotes, id)
-		r.node.upstreams.unwatch(m.key)
+		r.node.upstreams.Unwatch(m.key)
 	}
 	r.handle.Close()
 	r.close()

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meridian-sfu/meridian/cascade"
+	"github.com/meridian-sfu/meridian/cascade/upstream"
 	"github.com/meridian-sfu/meridian/geo"
 	"github.com/meridian-sfu/meridian/gossip"
 	"github.com/meridian-sfu/meridian/gossip/ownership"
@@ -47,7 +48,7 @@ type Node struct {
 	gossip    *gossip.Gossip
 	ownership *ownership.Ownership
 	cascade   *cascade.Cascade
-	upstreams *upstreams
+	upstreams *upstream.Router
 	directory *directory.Directory
 	sfm       *sfm.SFM
 	signal    *signal.Server
@@ -164,13 +165,16 @@ func (n *Node) buildOwnership(reg prometheus.Registerer) (err error) {
 func (n *Node) buildMedia(reg prometheus.Registerer) (err error) {
 	cc := cascade.DefaultConfig()
 	cc.Lanes, cc.Linger = n.cfg.Mesh.Lanes, n.cfg.Mesh.Linger
-	n.upstreams = newUpstreams(n)
+	if n.upstreams, err = upstream.New(n.upstreamDeps(), n.log); err != nil {
+		return err
+	}
 	n.cascade, err = cascade.New(cc, cascade.Deps{
-		Net: cascade.Over(n.mesh), Resolve: n.gossip.Resolve, Local: n.mediaFor, Relay: n.upstreams.relay,
+		Net: cascade.Over(n.mesh), Resolve: n.gossip.Resolve, Local: n.mediaFor, Relay: n.upstreams.Relay,
 	}, n.log, reg)
 	if err != nil {
 		return err
 	}
+	n.upstreams.Use(n.cascade)
 	dc := directory.DefaultConfig()
 	dc.EmptyTimeout, dc.DepartureTimeout = n.cfg.Rooms.EmptyTimeout, n.cfg.Rooms.DepartureTimeout
 	n.directory, err = directory.New(dc, directory.Deps{
@@ -230,7 +234,7 @@ func (n *Node) Run(ctx context.Context) error {
 		{"gossip", n.gossip.Run},
 		{"ownership", n.ownership.Run},
 		{"cascade", n.cascade.Run},
-		{"upstreams", n.upstreams.run},
+		{"upstreams", n.upstreams.Run},
 		{"directory", n.directory.Run},
 		{"sfm", n.sfm.Run},
 		{"rooms", n.runRooms},

@@ -1,4 +1,4 @@
-package node
+package upstream
 
 import (
 	"sync"
@@ -15,22 +15,22 @@ const unreachableAfter = 2 * time.Second
 // linkState is what this node knows of the ways between nodes: its own links as measured, all others as the network
 // coordinates put them.
 type linkState struct {
-	n *Node
+	r *Router
 
 	mu      sync.Mutex
 	waiting map[mesh.NodeID]time.Time // guarded by mu; since when a needed link is not there
 	suspect map[mesh.NodeID]func()    // guarded by mu; nodes out of reach of this one, and what lets go of the link tried
 }
 
-func newLinkState(n *Node) *linkState {
-	return &linkState{n: n, waiting: map[mesh.NodeID]time.Time{}, suspect: map[mesh.NodeID]func(){}}
+func newLinkState(r *Router) *linkState {
+	return &linkState{r: r, waiting: map[mesh.NodeID]time.Time{}, suspect: map[mesh.NodeID]func(){}}
 }
 
 // need looks at the nodes media is pulled from. One whose link died is out of reach until a link to it is up again,
 // which is tried all the while. It reports whether there are new ones.
 func (s *linkState) need(from map[mesh.NodeID]bool, now time.Time) (news bool) {
 	for id := range from {
-		alive, known := s.n.cascade.Alive(id)
+		alive, known := s.r.cascade.Alive(id)
 		s.mu.Lock()
 		since, waits := s.waiting[id]
 		lost := known && !alive
@@ -45,7 +45,7 @@ func (s *linkState) need(from map[mesh.NodeID]bool, now time.Time) (news bool) {
 		_, already := s.suspect[id]
 		s.mu.Unlock()
 		if lost && !already {
-			release := s.n.cascade.Keep(id)
+			release := s.r.cascade.Keep(id)
 			s.mu.Lock()
 			s.suspect[id] = release
 			s.mu.Unlock()
@@ -70,8 +70,8 @@ func (s *linkState) forgive(needed map[mesh.NodeID]bool) (news bool) {
 	}
 	s.mu.Unlock()
 	for _, id := range suspects {
-		alive, known := s.n.cascade.Alive(id)
-		if _, member := s.n.gossip.Lookup(id); member && (!known || !alive) {
+		alive, known := s.r.cascade.Alive(id)
+		if _, member := s.r.deps.RegionOf(id); member && (!known || !alive) {
 			continue
 		}
 		s.mu.Lock()
@@ -88,22 +88,18 @@ func (s *linkState) outOfReach(id mesh.NodeID) bool {
 	s.mu.Lock()
 	_, suspect := s.suspect[id]
 	s.mu.Unlock()
-	alive, known := s.n.cascade.Alive(id)
+	alive, known := s.r.cascade.Alive(id)
 	return suspect || (known && !alive)
 }
 
 // snapshot is the mesh as this node knows it now.
 func (s *linkState) snapshot() *route.Snapshot {
-	self := s.n.cfg.ID
-	var nodes []route.Node
-	for _, m := range s.n.gossip.Members() {
-		nodes = append(nodes, route.Node{ID: m.ID, Region: m.Region, Draining: m.Draining})
-	}
+	self := s.r.deps.Self
 	own := map[mesh.NodeID]route.Link{}
-	for _, l := range s.n.cascade.Links() {
+	for _, l := range s.r.cascade.Links() {
 		own[l.Peer] = route.Link{RTT: l.RTT, Loss: l.LossIn, Down: s.outOfReach(l.Peer)}
 	}
-	return route.NewSnapshot(nodes, func(from, to mesh.NodeID) (route.Link, bool) {
+	return route.NewSnapshot(s.r.deps.Members(), func(from, to mesh.NodeID) (route.Link, bool) {
 		var link route.Link
 		if from == self {
 			link = own[to]
@@ -111,7 +107,7 @@ func (s *linkState) snapshot() *route.Snapshot {
 			link = own[from]
 		}
 		if link.RTT == 0 {
-			link.RTT, _ = s.n.gossip.Distance(from, to)
+			link.RTT, _ = s.r.deps.Distance(from, to)
 		}
 		return link, link.RTT > 0 || link.Down
 	})

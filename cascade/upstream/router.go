@@ -1,0 +1,306 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/meridian-sfu/meridian/cascade"
+	"github.com/meridian-sfu/meridian/cascade/route"
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+const (
+	routeInterval  = 200 * time.Millisecond // between looks at what is pulled, for refusals and ends
+	reviewInterval = time.Second            // between reviews of all routes when nothing happened
+	avoidTime      = 10 * time.Second       // a node that refused to relay a source is not asked again sooner
+	askedTime      = 2 * time.Second        // a node that asked counts as served until its flow is there
+	partingTime    = 3 * time.Second        // for nodes that pull from here to go elsewhere, when this one leaves
+	maxUpstreams   = 1 << 14                // sources of other nodes brought here at once
+)
+
+// Deps is what a router needs of its surroundings. The functions are called from any goroutine and must not block.
+type Deps struct {
+	Self   mesh.NodeID
+	Region mesh.Region
+	// Members are the nodes of the mesh that are there, this one among them.
+	Members func() []route.Node
+	// RegionOf tells where a member stands; false for a node that is none.
+	RegionOf func(mesh.NodeID) (mesh.Region, bool)
+	// Distance is the round trip to be expected between two nodes, where nobody measured it; false when it is not known.
+	Distance func(a, b mesh.NodeID) (time.Duration, bool)
+	// Subscribe calls f after each change of Members until cancel.
+	Subscribe func(f func()) (cancel func())
+}
+
+// Router brings sources of other nodes here: for those who watch here, and for nodes that pull them from here because
+// this node is their region's gateway, or their detour. Each comes once, from where package route says. Its methods
+// may be called by any goroutine, after Use.
+type Router struct {
+	deps    Deps
+	log     *slog.Logger
+	cascade *cascade.Cascade
+	started time.Time
+	links   *linkState
+	wake    chan struct{}
+
+	mu   sync.Mutex
+	all  map[Key]*upstream // guarded by mu
+	view *route.Snapshot   // guarded by mu; nil before the first
+}
+
+// Key names a source of another node.
+type Key struct {
+	Room   mesh.RoomName
+	Source mesh.SourceID
+	Origin mesh.NodeID
+}
+
+type upstream struct {
+	key    Key
+	remote *cascade.RemoteSource
+
+	// Guarded by Router.mu.
+	users int                       // rooms here in which it is watched
+	asked map[mesh.NodeID]time.Time // nodes that wanted it from here, and when last
+	avoid map[mesh.NodeID]time.Time // nodes not to pull it from, and until when
+	route route.Route
+}
+
+// New returns a router that starts nothing. Relay may be given to cascade.New at once; Use must follow before either runs.
+func New(deps Deps, log *slog.Logger) (*Router, error) {
+	if deps.Members == nil || deps.RegionOf == nil || deps.Distance == nil || deps.Subscribe == nil {
+		return nil, errors.New("upstream: Members, RegionOf, Distance and Subscribe are all needed")
+	}
+	r := &Router{
+		deps: deps, log: log, started: time.Now(), wake: make(chan struct{}, 1), all: map[Key]*upstream{},
+	}
+	r.links = newLinkState(r)
+	return r, nil
+}
+
+// Use says over which cascade sources come.
+func (r *Router) Use(c *cascade.Cascade) { r.cascade = c }
+
+// Watch brings a source here for a room's participants. Each watch is paired with an Unwatch.
+func (r *Router) Watch(room mesh.RoomName, source mesh.Source, origin mesh.NodeID) *rtpstream.Source {
+	up := r.open(room, source, origin, func(up *upstream) { up.users++ })
+	return up.remote.Media()
+}
+
+func (r *Router) Unwatch(key Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if up := r.all[key]; up != nil {
+		up.users--
+	}
+}
+
+// Relay answers a node that wants a source from here, as cascade.Deps.Relay; false when it cannot come here either.
+func (r *Router) Relay(q cascade.RelayRequest) (*rtpstream.Source, bool) {
+	if _, member := r.deps.RegionOf(q.Origin); !member || r.full() {
+		return nil, false
+	}
+	up := r.open(q.Room, q.Source, q.Origin, func(up *upstream) { up.asked[q.Peer] = time.Now() })
+	if r.stuck(up) {
+		return nil, false
+	}
+	return up.remote.Media(), true
+}
+
+// Snapshot is the mesh as this node knows it now.
+func (r *Router) Snapshot() *route.Snapshot { return r.links.snapshot() }
+
+// Sources is how many sources of other nodes are brought here, or about to be.
+func (r *Router) Sources() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.all)
+}
+
+// stuck reports whether a source cannot come here: its origin is out of reach, and there is no detour.
+func (r *Router) stuck(up *upstream) bool {
+	r.mu.Lock()
+	direct := up.route.Kind == route.Direct
+	r.mu.Unlock()
+	return direct && r.links.outOfReach(up.key.Origin)
+}
+
+// detourOf reports whether a node that asks takes this one for a detour, not for the gateway of the region.
+func (r *Router) detourOf(peer mesh.NodeID) bool {
+	region, _ := r.deps.RegionOf(peer)
+	return region != r.deps.Region
+}
+
+func (r *Router) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.all) >= maxUpstreams
+}
+
+// open returns the upstream of a source, made when there is none, with change applied, and sees to its route.
+func (r *Router) open(room mesh.RoomName, source mesh.Source, origin mesh.NodeID, change func(*upstream)) *upstream {
+	r.mu.Lock()
+	known := r.view != nil
+	r.mu.Unlock()
+	if !known {
+		r.look()
+	}
+	key := Key{room, source.ID, origin}
+	fresh := &upstream{
+		key: key, remote: r.cascade.Remote(room, source, origin),
+		asked: map[mesh.NodeID]time.Time{}, avoid: map[mesh.NodeID]time.Time{},
+	}
+	r.mu.Lock()
+	up := r.all[key]
+	if up == nil {
+		up = fresh
+		r.all[key] = up
+	}
+	change(up)
+	r.mu.Unlock()
+	if up != fresh {
+		fresh.remote.Close() // a second handle on the same
+	}
+	r.direct(up, time.Now())
+	return up
+}
+
+// look takes a new snapshot.
+func (r *Router) look() {
+	view := r.links.snapshot()
+	r.mu.Lock()
+	r.view = view
+	r.mu.Unlock()
+}
+
+// direct pulls a source from where it should come now.
+func (r *Router) direct(up *upstream, now time.Time) {
+	status := up.remote.Status()
+	r.mu.Lock()
+	if status.Refusals > 0 && status.From != up.key.Origin {
+		up.avoid[status.From] = now.Add(avoidTime)
+	}
+	q := route.Query{Self: r.deps.Self, Origin: up.key.Origin, Source: up.key.Source}
+	for id, until := range up.avoid {
+		if now.After(until) {
+			delete(up.avoid, id)
+			continue
+		}
+		q.Avoid = append(q.Avoid, id)
+	}
+	slices.Sort(q.Avoid)
+	for id, at := range up.asked {
+		if now.Sub(at) > askedTime {
+			delete(up.asked, id)
+			continue
+		}
+		status.To = append(status.To, id)
+	}
+	for _, id := range status.To {
+		q.Role = max(q.Role, route.Serving)
+		if r.detourOf(id) {
+			q.Role = route.Detour
+		}
+	}
+	up.route = up.route.Update(now.Sub(r.started), r.view, q)
+	from := up.route.From
+	r.mu.Unlock()
+	if from != status.From {
+		r.log.Debug("source pulled from another node", "room", up.key.Room, "source", up.key.Source, "node", from)
+	}
+	up.remote.PullFrom(from)
+}
+
+// Run keeps every route right until ctx ends, and then leaves time for those who pull from here to go elsewhere.
+func (r *Router) Run(ctx context.Context) error {
+	defer r.cascade.WatchLinks(func(mesh.NodeID, bool) { r.poke() })()
+	defer r.deps.Subscribe(r.poke)()
+	tick := time.NewTicker(routeInterval)
+	defer tick.Stop()
+	var reviewed time.Time
+	for {
+		event := false
+		select {
+		case <-ctx.Done():
+			r.part(tick)
+			return nil
+		case <-r.wake:
+			event = true
+		case <-tick.C:
+		}
+		now := time.Now()
+		all := r.sweep(now)
+		from := map[mesh.NodeID]bool{}
+		for _, up := range all {
+			if up.remote.Media().Demand().Encodings != 0 {
+				from[up.remote.Status().From] = true
+			}
+		}
+		news := r.links.need(from, now)
+		news = r.links.forgive(from) || news || event
+		if news || now.Sub(reviewed) >= reviewInterval {
+			reviewed = now
+			r.look()
+		}
+		for _, up := range all {
+			r.direct(up, now)
+			if r.stuck(up) {
+				up.remote.Shed()
+			}
+		}
+	}
+}
+
+func (r *Router) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sweep ends what nobody has use for, and returns the rest.
+func (r *Router) sweep(now time.Time) []*upstream {
+	var rest, ended []*upstream
+	r.mu.Lock()
+	for key, up := range r.all {
+		asked := false
+		for _, at := range up.asked {
+			asked = asked || now.Sub(at) <= askedTime
+		}
+		if up.users > 0 || asked || up.remote.Media().Subscribers() > 0 {
+			rest = append(rest, up)
+			continue
+		}
+		delete(r.all, key)
+		ended = append(ended, up)
+	}
+	r.mu.Unlock()
+	for _, up := range ended {
+		up.remote.Close()
+	}
+	return rest
+}
+
+// part waits until no node pulls from here any more, since this one was said to be draining, or for partingTime.
+func (r *Router) part(tick *time.Ticker) {
+	deadline := time.After(partingTime)
+	for {
+		serves := false
+		for _, up := range r.sweep(time.Now()) {
+			serves = serves || len(up.remote.Status().To) > 0
+		}
+		if !serves {
+			return
+		}
+		select {
+		case <-deadline:
+			return
+		case <-tick.C:
+		}
+	}
+}
