@@ -92,6 +92,7 @@ func (r *Router) Watch(room mesh.RoomName, source mesh.Source, origin mesh.NodeI
 	return up.remote.Media()
 }
 
+// Unwatch ends a Watch.
 func (r *Router) Unwatch(key Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
