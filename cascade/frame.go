@@ -25,6 +25,8 @@ const (
 	frameProbe    = 4
 	frameAnswer   = 5
 	frameParity   = 6 // a symbol that makes up for a lost packet
+	frameReport   = 7 // what came in so far
+	framePadding  = 8 // nothing, to see whether the path carries more
 
 	frameHeadBytes = 3 // octet and length
 )
@@ -55,7 +57,7 @@ func nextFrame(b []byte) (f frame, rest []byte, err error) {
 		return f, nil, errFrameVersion
 	}
 	f.kind = head >> 2 & 0x0f
-	if f.kind < frameMedia || f.kind > frameParity {
+	if f.kind < frameMedia || f.kind > framePadding {
 		return f, nil, errFrameType
 	}
 	if head&2 == 0 {

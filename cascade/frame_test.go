@@ -148,6 +148,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(appendMedia(appendMedia(nil, &mediaHeader{Flow: 70}, make([]byte, 40), false), &mediaHeader{Flow: 5, Total: 80, Second: true}, make([]byte, 40), true))
 	f.Add(appendAnswer(appendProbe(nil, probe{Sent: time.Second}), time.Second))
 	f.Add([]byte{0x44, 0xff})
+	f.Add(appendPadding(appendReport(nil, rateReport{Clock: 1 << 31, Seq: 7, Age: 9, Bytes: 1 << 20, Packets: 3}), 100))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 0 {
 			fr, rest, err := nextFrame(b)
@@ -174,6 +175,10 @@ func FuzzFrame(f *testing.F) {
 			case frameParity:
 				if h, symbol, err := parseParity(fr.body); err == nil {
 					require.Equal(t, fr.body, appendParity(nil, h, symbol))
+				}
+			case frameReport:
+				if r, err := parseReport(fr.body); err == nil {
+					require.Equal(t, fr.body, appendReport(nil, r)[frameHeadBytes:])
 				}
 			case frameProbe:
 				if p, err := parseProbe(fr.body); err == nil {

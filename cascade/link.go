@@ -54,6 +54,7 @@ type link struct {
 	controlHeard atomic.Int64  // monotonic time of the last control message
 	heard        atomic.Int64  // monotonic time of the last datagram on any lane
 	garbage      atomic.Int64  // in this second
+	bytesIn      atomic.Uint32 // of datagrams on all lanes, modulo 2³²
 	features     atomic.Uint32 // what the peer understands
 	lossOut      atomic.Uint32
 	burstOut     atomic.Uint32 // mean burst of losses the peer sees, in sixteenths of a packet
@@ -143,6 +144,11 @@ func (l *link) post(m *cascadepb.LinkMessage) {
 // knowsFEC reports whether the peer understands parity frames.
 func (l *link) knowsFEC() bool {
 	return l.features.Load()&uint32(cascadepb.Feature_FEATURE_FEC) != 0
+}
+
+// knowsRate reports whether the peer understands reports, padding and limits of flows.
+func (l *link) knowsRate() bool {
+	return l.features.Load()&uint32(cascadepb.Feature_FEATURE_RATE) != 0
 }
 
 // crowded reports whether so much waits that what can wait, should.

@@ -147,6 +147,7 @@ func (l *link) receiveLane(ln *lane) {
 		now := l.c.now()
 		ln.heard.Store(int64(now))
 		l.heard.Store(int64(now))
+		l.bytesIn.Add(uint32(len(b)))
 		l.datagram(ln, b, now)
 	}
 }
@@ -189,6 +190,13 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 		l.rx.announced(p.Highest, now)
 		var buf [laneControlBytes]byte
 		l.tx.control(ln, appendAnswer(buf[:0], p.Sent), now) // without room the peer asks again
+	case frameReport:
+		r, err := parseReport(f.body)
+		if err != nil {
+			return err
+		}
+		l.reported(r, now)
+	case framePadding: // it has done its work
 	case frameAnswer:
 		sent, err := parseAnswer(f.body)
 		if err != nil {

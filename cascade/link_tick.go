@@ -51,6 +51,9 @@ type ticker struct {
 	rates      rateMeter
 	askedLanes int
 	retired    []*lane
+
+	reportedAt   time.Duration // last report to the peer
+	reportedLast uint32        // its Packets
 }
 
 func (t *ticker) step(now time.Duration) (due time.Duration) {
@@ -68,7 +71,7 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 	}
 	t.liveness(now)
 	l.tx.tick(now)
-	due = min(t.nextProbe, l.tx.due(now))
+	due = min(t.nextProbe, l.tx.due(now), t.report(now))
 	if l.tx.busy() {
 		due = min(due, now+busyTick)
 	}

@@ -27,8 +27,6 @@ func (p *pacer) set(rate Bitrate, now time.Duration) {
 	p.rate = float64(rate) / 8
 }
 
-func (p *pacer) limited() bool { return p.rate > 0 }
-
 func (p *pacer) advance(now time.Duration) {
 	if p.rate == 0 || now <= p.at {
 		return

@@ -38,6 +38,7 @@ type receiver struct {
 	track    *tracker    // guarded by mu
 	assemble reassembler // guarded by mu
 	fec      fecDecoder  // guarded by mu
+	seen     rateSeen    // guarded by mu
 }
 
 func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
@@ -135,6 +136,9 @@ func (r *receiver) deliver(in *inbound) {
 	r.mu.Lock()
 	quiet := !r.track.pending()
 	seq, fresh := r.track.received(in.h.LinkSeq, in.h.Retransmission, in.at)
+	if fresh && !in.restored && !in.h.Retransmission {
+		r.seen.came(seq, in.at)
+	}
 	woke := quiet && r.track.pending()
 	pkt := in.pkt
 	var restored []inbound

@@ -31,6 +31,8 @@ const (
 	Feature_FEATURE_UNSPECIFIED Feature = 0
 	// Parity frames, and probes that tell the mean burst of losses.
 	Feature_FEATURE_FEC Feature = 1
+	// Report and padding frames, and FlowLimit.
+	Feature_FEATURE_RATE Feature = 2
 )
 
 // Enum value maps for Feature.
@@ -38,10 +40,12 @@ var (
 	Feature_name = map[int32]string{
 		0: "FEATURE_UNSPECIFIED",
 		1: "FEATURE_FEC",
+		2: "FEATURE_RATE",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED": 0,
 		"FEATURE_FEC":         1,
+		"FEATURE_RATE":        2,
 	}
 )
 
@@ -238,6 +242,7 @@ type LinkMessage struct {
 	//	*LinkMessage_ClockUpdate
 	//	*LinkMessage_SourceEnded
 	//	*LinkMessage_LanesWanted
+	//	*LinkMessage_FlowLimit
 	Body          isLinkMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -422,6 +427,15 @@ func (x *LinkMessage) GetLanesWanted() *LanesWanted {
 	return nil
 }
 
+func (x *LinkMessage) GetFlowLimit() *FlowLimit {
+	if x != nil {
+		if x, ok := x.Body.(*LinkMessage_FlowLimit); ok {
+			return x.FlowLimit
+		}
+	}
+	return nil
+}
+
 type isLinkMessage_Body interface {
 	isLinkMessage_Body()
 }
@@ -486,6 +500,10 @@ type LinkMessage_LanesWanted struct {
 	LanesWanted *LanesWanted `protobuf:"bytes,30,opt,name=lanes_wanted,json=lanesWanted,proto3,oneof"`
 }
 
+type LinkMessage_FlowLimit struct {
+	FlowLimit *FlowLimit `protobuf:"bytes,31,opt,name=flow_limit,json=flowLimit,proto3,oneof"`
+}
+
 func (*LinkMessage_Hello) isLinkMessage_Body() {}
 
 func (*LinkMessage_Welcome) isLinkMessage_Body() {}
@@ -515,6 +533,8 @@ func (*LinkMessage_ClockUpdate) isLinkMessage_Body() {}
 func (*LinkMessage_SourceEnded) isLinkMessage_Body() {}
 
 func (*LinkMessage_LanesWanted) isLinkMessage_Body() {}
+
+func (*LinkMessage_FlowLimit) isLinkMessage_Body() {}
 
 // Hello opens a link. It is the first message of whoever needs the link first.
 type Hello struct {
@@ -1312,6 +1332,61 @@ func (x *FlowDemand) GetHops() uint32 {
 	return 0
 }
 
+// FlowLimit tells the receiver of a flow which encodings may come: the link, or one before it, does not carry the
+// others for now. Without one, all may.
+type FlowLimit struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	FlowId uint32                 `protobuf:"varint,1,opt,name=flow_id,json=flowId,proto3" json:"flow_id,omitempty"`
+	// Bit i for encoding i.
+	Encodings     uint32 `protobuf:"varint,2,opt,name=encodings,proto3" json:"encodings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowLimit) Reset() {
+	*x = FlowLimit{}
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowLimit) ProtoMessage() {}
+
+func (x *FlowLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowLimit.ProtoReflect.Descriptor instead.
+func (*FlowLimit) Descriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FlowLimit) GetFlowId() uint32 {
+	if x != nil {
+		return x.FlowId
+	}
+	return 0
+}
+
+func (x *FlowLimit) GetEncodings() uint32 {
+	if x != nil {
+		return x.Encodings
+	}
+	return 0
+}
+
 // FlowClose ends a flow. The opener of the flow sends it.
 type FlowClose struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1322,7 +1397,7 @@ type FlowClose struct {
 
 func (x *FlowClose) Reset() {
 	*x = FlowClose{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1409,7 @@ func (x *FlowClose) String() string {
 func (*FlowClose) ProtoMessage() {}
 
 func (x *FlowClose) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1422,7 @@ func (x *FlowClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowClose.ProtoReflect.Descriptor instead.
 func (*FlowClose) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FlowClose) GetFlowId() uint32 {
@@ -1368,7 +1443,7 @@ type KeyframeRequest struct {
 
 func (x *KeyframeRequest) Reset() {
 	*x = KeyframeRequest{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1455,7 @@ func (x *KeyframeRequest) String() string {
 func (*KeyframeRequest) ProtoMessage() {}
 
 func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1468,7 @@ func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyframeRequest.ProtoReflect.Descriptor instead.
 func (*KeyframeRequest) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KeyframeRequest) GetFlowId() uint32 {
@@ -1423,7 +1498,7 @@ type ClockUpdate struct {
 
 func (x *ClockUpdate) Reset() {
 	*x = ClockUpdate{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1510,7 @@ func (x *ClockUpdate) String() string {
 func (*ClockUpdate) ProtoMessage() {}
 
 func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1523,7 @@ func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockUpdate.ProtoReflect.Descriptor instead.
 func (*ClockUpdate) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClockUpdate) GetFlowId() uint32 {
@@ -1489,7 +1564,7 @@ type SourceEnded struct {
 
 func (x *SourceEnded) Reset() {
 	*x = SourceEnded{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1576,7 @@ func (x *SourceEnded) String() string {
 func (*SourceEnded) ProtoMessage() {}
 
 func (x *SourceEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1589,7 @@ func (x *SourceEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEnded.ProtoReflect.Descriptor instead.
 func (*SourceEnded) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SourceEnded) GetFlowId() uint32 {
@@ -1538,7 +1613,7 @@ type LaneHello struct {
 
 func (x *LaneHello) Reset() {
 	*x = LaneHello{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1625,7 @@ func (x *LaneHello) String() string {
 func (*LaneHello) ProtoMessage() {}
 
 func (x *LaneHello) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1638,7 @@ func (x *LaneHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHello.ProtoReflect.Descriptor instead.
 func (*LaneHello) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LaneHello) GetVersion() uint32 {
@@ -1591,7 +1666,7 @@ var File_meridian_cascade_v1_cascade_proto protoreflect.FileDescriptor
 
 const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\n" +
-	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xee\a\n" +
+	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xaf\b\n" +
 	"\vLinkMessage\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x122\n" +
 	"\x05hello\x18\x02 \x01(\v2\x1a.meridian.cascade.v1.HelloH\x00R\x05hello\x128\n" +
@@ -1614,7 +1689,9 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x10keyframe_request\x18\r \x01(\v2$.meridian.cascade.v1.KeyframeRequestH\x00R\x0fkeyframeRequest\x12E\n" +
 	"\fclock_update\x18\x0e \x01(\v2 .meridian.cascade.v1.ClockUpdateH\x00R\vclockUpdate\x12E\n" +
 	"\fsource_ended\x18\x0f \x01(\v2 .meridian.cascade.v1.SourceEndedH\x00R\vsourceEnded\x12E\n" +
-	"\flanes_wanted\x18\x1e \x01(\v2 .meridian.cascade.v1.LanesWantedH\x00R\vlanesWantedB\x06\n" +
+	"\flanes_wanted\x18\x1e \x01(\v2 .meridian.cascade.v1.LanesWantedH\x00R\vlanesWanted\x12?\n" +
+	"\n" +
+	"flow_limit\x18\x1f \x01(\v2\x1e.meridian.cascade.v1.FlowLimitH\x00R\tflowLimitB\x06\n" +
 	"\x04body\"\xaa\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
@@ -1672,7 +1749,10 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x123\n" +
 	"\x06demand\x18\x02 \x01(\v2\x1b.meridian.cascade.v1.DemandR\x06demand\x12\x12\n" +
 	"\x04path\x18\x03 \x03(\tR\x04path\x12\x12\n" +
-	"\x04hops\x18\x04 \x01(\rR\x04hops\"$\n" +
+	"\x04hops\x18\x04 \x01(\rR\x04hops\"B\n" +
+	"\tFlowLimit\x12\x17\n" +
+	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x12\x1c\n" +
+	"\tencodings\x18\x02 \x01(\rR\tencodings\"$\n" +
 	"\tFlowClose\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\"F\n" +
 	"\x0fKeyframeRequest\x12\x17\n" +
@@ -1688,10 +1768,11 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLaneHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x06R\asession\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index*3\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index*E\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x0f\n" +
-	"\vFEATURE_FEC\x10\x01*\xb0\x02\n" +
+	"\vFEATURE_FEC\x10\x01\x12\x10\n" +
+	"\fFEATURE_RATE\x10\x02*\xb0\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLOSE_REASON_SHUTDOWN\x10\x01\x12\x15\n" +
@@ -1726,7 +1807,7 @@ func file_meridian_cascade_v1_cascade_proto_rawDescGZIP() []byte {
 }
 
 var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(Feature)(0),            // 0: meridian.cascade.v1.Feature
 	(CloseReason)(0),        // 1: meridian.cascade.v1.CloseReason
@@ -1745,11 +1826,12 @@ var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(*FlowAccept)(nil),      // 14: meridian.cascade.v1.FlowAccept
 	(*FlowRefuse)(nil),      // 15: meridian.cascade.v1.FlowRefuse
 	(*FlowDemand)(nil),      // 16: meridian.cascade.v1.FlowDemand
-	(*FlowClose)(nil),       // 17: meridian.cascade.v1.FlowClose
-	(*KeyframeRequest)(nil), // 18: meridian.cascade.v1.KeyframeRequest
-	(*ClockUpdate)(nil),     // 19: meridian.cascade.v1.ClockUpdate
-	(*SourceEnded)(nil),     // 20: meridian.cascade.v1.SourceEnded
-	(*LaneHello)(nil),       // 21: meridian.cascade.v1.LaneHello
+	(*FlowLimit)(nil),       // 17: meridian.cascade.v1.FlowLimit
+	(*FlowClose)(nil),       // 18: meridian.cascade.v1.FlowClose
+	(*KeyframeRequest)(nil), // 19: meridian.cascade.v1.KeyframeRequest
+	(*ClockUpdate)(nil),     // 20: meridian.cascade.v1.ClockUpdate
+	(*SourceEnded)(nil),     // 21: meridian.cascade.v1.SourceEnded
+	(*LaneHello)(nil),       // 22: meridian.cascade.v1.LaneHello
 }
 var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	4,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
@@ -1762,21 +1844,22 @@ var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	14, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
 	15, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
 	16, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
-	17, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
-	18, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
-	19, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
-	20, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
+	18, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
+	19, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
+	20, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
+	21, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
 	8,  // 14: meridian.cascade.v1.LinkMessage.lanes_wanted:type_name -> meridian.cascade.v1.LanesWanted
-	1,  // 15: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
-	11, // 16: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
-	13, // 17: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
-	2,  // 18: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
-	11, // 19: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	17, // 15: meridian.cascade.v1.LinkMessage.flow_limit:type_name -> meridian.cascade.v1.FlowLimit
+	1,  // 16: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
+	11, // 17: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
+	13, // 18: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
+	2,  // 19: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
+	11, // 20: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_meridian_cascade_v1_cascade_proto_init() }
@@ -1800,6 +1883,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 		(*LinkMessage_ClockUpdate)(nil),
 		(*LinkMessage_SourceEnded)(nil),
 		(*LinkMessage_LanesWanted)(nil),
+		(*LinkMessage_FlowLimit)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1807,7 +1891,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_cascade_v1_cascade_proto_rawDesc), len(file_meridian_cascade_v1_cascade_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
