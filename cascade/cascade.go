@@ -51,6 +51,7 @@ type Cascade struct {
 	start    time.Time
 	instance uint64 // names this run of the process to peers
 	watchers watchers
+	flusher  *flusher
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -90,6 +91,7 @@ func New(cfg Config, deps Deps, log *slog.Logger, reg prometheus.Registerer) (*C
 		byMedia: make(map[*rtpstream.Source]*remote),
 	}
 	c.watchers.wake = make(chan struct{}, 1)
+	c.flusher = newFlusher(c.now)
 	m, err := newMetrics(c, reg)
 	if err != nil {
 		cancel()
@@ -110,6 +112,7 @@ func (c *Cascade) Run(ctx context.Context) error {
 	}
 	c.state = stateRunning
 	c.wg.Go(func() { c.watchers.run(c.ctx) })
+	c.wg.Go(func() { c.flusher.run(c.ctx) })
 	for _, f := range c.pending {
 		c.wg.Go(f)
 	}
@@ -152,6 +155,9 @@ func (c *Cascade) leave() { c.wg.Done() }
 
 // now is the monotonic time since the cascade was made, never 0.
 func (c *Cascade) now() time.Duration { return time.Since(c.start) + time.Millisecond }
+
+// at is the same for a time that was taken before.
+func (c *Cascade) at(t time.Time) time.Duration { return t.Sub(c.start) + time.Millisecond }
 
 // peerLocked returns the record of a node, made when there is none. c.mu is held.
 func (c *Cascade) peerLocked(id mesh.NodeID) *peer {

@@ -5,11 +5,15 @@
 // while somebody at the far side watches, once however many watch.
 //
 //	origin                                                                            puller
-//	Source ─▶ sendFlow ─▶ scheduler ─▶ lane queues ─▶ send loops ═QUIC═▶ receive loops ─▶ receiver ─▶ pull ─▶ Source
-//	            (a Sink)   (classes,      (short)                         (drain, parse)   (gaps,      (its
-//	   ▲                    deadlines)       ▲                                              NACKs)   Feedback)
+//	Source ─▶ sendFlow ─▶ scheduler ─▶ datagram ══════ direct ══════▶ handler ─▶ receiver ─▶ pull ─▶ Source
+//	            (a Sink)   (classes,   (gathered,                     (where it   (gaps,      (its
+//	   ▲                    deadlines)  flushed)                       is read)    NACKs)   Feedback)
 //	   └── demand, keyframe requests ─────── └─── retransmissions ◀─────── NACK ◀──────────────┘         │
 //	       on the control stream ◀─────────────────────────────────────────────────────────────────────────┘
+//
+// Direct media (meshnet.Direct) passes no goroutine between who writes a packet and the socket, nor between the
+// goroutine that reads the socket and the sinks. Where a lane carries QUIC DATAGRAMs there are a queue and a send loop
+// on one side, a receive loop and a queue on the other.
 //
 // Original RTP travels untouched behind a link header (drawn in frame.go). What is lost between the nodes is repaired
 // between the nodes. A packet that overtook others of its stream on another lane waits a few milliseconds for them
@@ -27,12 +31,15 @@
 //
 // All end with Run. For each node that is kept or pulled from: peer.run (opens the link, moves every pull along).
 // For each link: run (waits), readControl, writeControl, tick (probes, NACKs, liveness, sender reports), receiver.run
-// (writes to the streams), dialLane for each lane on the side with the lower node ID. For each lane: its send loop,
-// the only caller of SendDatagram, and its receive loop. One for all: watchers.run.
+// (writes to the streams what was queued or held), dialLane for each lane on the side with the lower node ID. For each
+// lane of QUIC DATAGRAMs: its send loop, the only caller of SendDatagram, and its receive loop; for a direct lane one
+// that waits for its end. One for all: watchers.run, flusher.run.
 //
-// A link ends with its control stream; its lanes end with it and are dialled again while it lasts. Locks in order:
-// none is ever taken
-// inside another; in particular link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
+// A link ends with its control stream; its lanes end with it and are dialled again while it lasts.
+//
+// Locks: receiver.turn and remote.writeMu are held over the sinks, which never block; receiver.mu is taken inside the
+// former, and whatever a sink takes, a sender.mu for one. Otherwise none is ever taken inside another; in particular
+// link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
 //
 // # Units and limits
 //

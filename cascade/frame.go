@@ -46,6 +46,11 @@ type frame struct {
 	body []byte
 }
 
+// media reports whether the frame is for the receiver.
+func (f *frame) media() bool {
+	return f.kind == frameMedia || f.kind == frameFragment || f.kind == frameParity
+}
+
 // nextFrame takes the first frame off b.
 func nextFrame(b []byte) (f frame, rest []byte, err error) {
 	if len(b) == 0 {

@@ -25,13 +25,17 @@ type controlFrame struct {
 	b [laneControlBytes]byte
 }
 
-// lane is one media connection of a link. Its send loop alone calls SendDatagram, which may block; its receive loop
-// does nothing but receive, parse and hand on.
+// lane is one media connection of a link. Where QUIC DATAGRAMs carry media, its send loop alone calls SendDatagram,
+// which may block, and its receive loop does nothing but receive, parse and hand on. A direct lane has neither: see
+// lane_direct.go.
 type lane struct {
-	index int
-	conn  MediaConn
-	wake  chan struct{} // capacity 1: something is queued
-	done  chan struct{} // closed when both loops have ended
+	index  int
+	conn   MediaConn
+	direct directMedia   // conn, when it is one
+	wake   chan struct{} // capacity 1: something is queued, or the lane broke
+	done   chan struct{} // closed when both loops have ended
+
+	gathered datagram // direct lanes: what is under way; guarded by sender.mu
 
 	urgent  ring[item]         // audio, which overtakes the rest; guarded by sender.mu
 	queue   ring[item]         // the rest; guarded by sender.mu
@@ -39,6 +43,7 @@ type lane struct {
 	max     int                // largest datagram, bytes; guarded by sender.mu
 
 	retired      atomic.Bool  // to be closed: takes nothing more
+	broken       atomic.Bool  // direct lanes: the connection takes nothing more
 	blockedSince atomic.Int64 // monotonic time SendDatagram was called, 0 when it is not under way
 	heard        atomic.Int64 // monotonic time of the last frame
 	probed       atomic.Int64 // monotonic time of the first probe since then
@@ -55,6 +60,9 @@ func newLane(index int, conn MediaConn, now time.Duration) *lane {
 		queue:   newRing[item](laneQueue + 1),
 		control: newRing[controlFrame](laneControl),
 		max:     datagramBytes(conn),
+	}
+	if d, ok := conn.(directMedia); ok {
+		l.direct = d
 	}
 	l.heard.Store(int64(now))
 	return l
@@ -75,7 +83,9 @@ func (l *lane) signal() {
 }
 
 // usable reports whether the lane takes packets.
-func (l *lane) usable(now time.Duration) bool { return !l.retired.Load() && !l.stalled(now) }
+func (l *lane) usable(now time.Duration) bool {
+	return !l.retired.Load() && !l.broken.Load() && !l.stalled(now)
+}
 
 // silent reports whether a probe has been without an answer, or any other frame, for so long.
 func (l *lane) silent(now, after time.Duration) bool {
@@ -120,7 +130,7 @@ func (l *lane) clear() (n int) {
 		it.pkt.Release()
 		n++
 	}
-	return n
+	return n + l.gathered.clear()
 }
 
 // stalled reports whether the send loop has been stuck for a while.

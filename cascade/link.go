@@ -95,6 +95,7 @@ func newLink(p *peer, control net.Conn, session uint64, opener bool) *link {
 		attached: make(map[int]*lane),
 		flows:    make(map[uint32]*sendFlow),
 	}
+	l.tx.flusher = c.flusher
 	l.unstarted = context.AfterFunc(ctx, func() { _ = control.Close() }) // nothing was promised on it
 	l.heard.Store(int64(l.born))
 	l.controlHeard.Store(int64(l.born))

@@ -83,11 +83,26 @@ func (l *link) attach(conn MediaConn, index int) *lane {
 	return ln
 }
 
-// serveLane runs a lane's two loops until its connection or the link ends.
+// serveLane serves a lane until its connection or the link ends.
 func (l *link) serveLane(ln *lane) {
 	defer close(ln.done)
 	l.tx.attach(ln, l.c.now())
 	l.probe(ln)
+	if ln.direct != nil {
+		l.serveDirect(ln)
+	} else {
+		l.serveLoops(ln)
+	}
+	_ = ln.conn.Close(codeOK, "lane closed")
+	l.tx.detach(ln)
+	l.laneMu.Lock()
+	if l.attached[ln.index] == ln {
+		delete(l.attached, ln.index)
+	}
+	l.laneMu.Unlock()
+}
+
+func (l *link) serveLoops(ln *lane) {
 	var loops sync.WaitGroup
 	loops.Go(func() {
 		l.receiveLane(ln)
@@ -96,12 +111,6 @@ func (l *link) serveLane(ln *lane) {
 	l.sendLane(ln)
 	_ = ln.conn.Close(codeOK, "lane closed")
 	loops.Wait()
-	l.tx.detach(ln)
-	l.laneMu.Lock()
-	if l.attached[ln.index] == ln {
-		delete(l.attached, ln.index)
-	}
-	l.laneMu.Unlock()
 }
 
 func (l *link) sendLane(ln *lane) {
@@ -144,35 +153,53 @@ func (l *link) receiveLane(ln *lane) {
 		if err != nil {
 			return
 		}
-		now := l.c.now()
-		ln.heard.Store(int64(now))
-		l.heard.Store(int64(now))
-		l.bytesIn.Add(uint32(len(b)))
-		l.datagram(ln, b, now)
+		l.arrived(ln, b, l.c.now())
 	}
 }
 
-// datagram takes the frames of one datagram apart.
-func (l *link) datagram(ln *lane, b []byte, now time.Duration) {
+// arrived takes the frames of one datagram apart. Those of a direct lane are dealt with on the spot.
+func (l *link) arrived(ln *lane, b []byte, now time.Duration) {
+	if t := int64(now); ln.heard.Load() != t { // the rest of what was read at once has the same time
+		ln.heard.Store(t)
+		l.heard.Store(t)
+	}
+	l.bytesIn.Add(uint32(len(b)))
+	direct := ln.direct != nil
+	turn := false // the receiver's turn mutex is held: once for all media of a datagram
 	for len(b) > 0 {
 		f, rest, err := nextFrame(b)
-		if err == nil {
+		b = rest
+		media := err == nil && f.media()
+		if media != turn && direct {
+			if turn = media; turn {
+				l.rx.turn.Lock()
+			} else {
+				l.rx.turn.Unlock()
+			}
+		}
+		switch {
+		case err != nil:
+		case media:
+			err = l.rx.take(f, now, direct)
+		default:
 			err = l.frame(ln, f, now)
 		}
 		if err != nil {
+			if turn {
+				l.rx.turn.Unlock()
+			}
 			l.senseless(dropGarbage)
 			return
 		}
-		b = rest
+	}
+	if turn {
+		l.rx.turn.Unlock()
 	}
 }
 
+// frame deals with a frame that is no media.
 func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 	switch f.kind {
-	case frameMedia, frameFragment:
-		return l.rx.take(f, now)
-	case frameParity:
-		return l.rx.takeParity(f, now)
 	case frameNack:
 		var entries [maxNackEntries]nackEntry
 		n, err := parseNack(f.body, &entries)

@@ -102,14 +102,20 @@ type directConn struct {
 	direct *meshnet.Direct
 }
 
-// Unlimited reports that no congestion control is underneath: SendDatagram never blocks, and the link's own rate is the
-// only limit.
+var _ directMedia = directConn{}
+
+// Unlimited reports that no congestion control is underneath: the link's own rate is the only limit.
 func (directConn) Unlimited() bool { return true }
 
 func (c directConn) SendDatagram(b []byte) error { return c.direct.Send(b) }
 
-// Flush sends at once what SendDatagram gathered; it leaves by itself when the sender pauses.
+// Gather and Flush implement directMedia.
+func (c directConn) Gather(b []byte) error { return c.direct.Gather(b) }
+
 func (c directConn) Flush() error { return c.direct.Flush() }
+
+// Handle implements directMedia.
+func (c directConn) Handle(h meshnet.Handler) (before [][]byte) { return c.direct.Handle(h) }
 
 func (c directConn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
 	return c.direct.Receive(ctx)

@@ -120,8 +120,7 @@ func (s *sender) put(it item, avoid *lane, now time.Duration) {
 	s.stats.overhead.Add(uint64(len(it.rtp())))
 	s.pace.spend(len(it.rtp()) + mediaHeaderBytes)
 	l := s.pick(now, avoid, false)
-	l.queue.push(it)
-	l.signal()
+	s.enqueue(it, l)
 }
 
 // endBlock queues the parity symbols of the open block.

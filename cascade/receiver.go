@@ -23,16 +23,24 @@ type inbound struct {
 	restored bool         // made of parity symbols
 }
 
-// receiver is the incoming half of a link: lanes push, one loop takes, finds what is lost and writes to the streams.
+// receiver is the incoming half of a link: it finds what is lost, makes up for it, puts in order and writes to the
+// streams. What comes over direct lanes is dealt with by who reads it; what comes over others is queued for one loop,
+// which also looks after packets that wait for others. They take turns.
 type receiver struct {
 	pool  *rtpstream.Pool
 	stats *counters
 	queue *rtpstream.Queue[inbound]
 	flows atomic.Pointer[[]*pull] // by flow ID; replaced as a whole by the peer's goroutine
 	gap   chan struct{}           // capacity 1: something is missing that was not before
+	holds chan struct{}           // capacity 1: something waits for less time than the loop does
 
-	ahead  reorder     // receive loop only
-	orders []flowOrder // by flow ID; receive loop only
+	// turn is held while packets are dealt with and over the sinks, so that each stream has one writer. mu is taken
+	// inside it. Nobody waits for it but who brings packets: sinks never block.
+	turn   sync.Mutex
+	ahead  reorder       // guarded by turn
+	orders []flowOrder   // by flow ID; guarded by turn
+	alarm  time.Duration // when the loop looks again, never when it does not; guarded by turn
+	closed bool          // guarded by turn
 
 	mu       sync.Mutex
 	track    *tracker    // guarded by mu
@@ -47,6 +55,8 @@ func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
 		stats:    stats,
 		queue:    rtpstream.NewQueue[inbound](receiveQueue),
 		gap:      make(chan struct{}, 1),
+		holds:    make(chan struct{}, 1),
+		alarm:    never,
 		track:    newTracker(cfg.RepairDeadline),
 		assemble: reassembler{pool: pool, stats: stats},
 		fec:      fecDecoder{pool: pool, stats: stats},
@@ -71,26 +81,38 @@ func parseInbound(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, er
 	return in, nil
 }
 
-// take parses a media or fragment frame and queues it. Called by lanes, concurrently.
-func (r *receiver) take(f frame, now time.Duration) error {
-	in, err := parseInbound(f, r.pool, now)
-	if err != nil {
-		return err
+// take parses a media, fragment or parity frame, and either deals with it or queues it. In the first case the caller
+// has the turn. Called by lanes, concurrently.
+func (r *receiver) take(f frame, now time.Duration, direct bool) error {
+	var in inbound
+	var err error
+	if f.kind == frameParity {
+		in, err = parseInboundParity(f, r.pool, now)
+	} else {
+		in, err = parseInbound(f, r.pool, now)
 	}
-	r.enqueue(in)
+	switch {
+	case err != nil:
+		return err
+	case !direct:
+		r.enqueue(in)
+	case r.closed:
+		in.pkt.Release()
+	default:
+		r.deliver(&in)
+	}
 	return nil
 }
 
-// takeParity parses a parity frame and queues it. Called by lanes, concurrently.
-func (r *receiver) takeParity(f frame, now time.Duration) error {
+// parseInboundParity makes a packet of a parity frame.
+func parseInboundParity(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, error) {
 	h, symbol, err := parseParity(f.body)
 	if err != nil {
-		return err
+		return inbound{}, err
 	}
-	in := inbound{at: now, parity: h, pkt: r.pool.Get(), size: len(symbol)}
+	in := inbound{at: now, parity: h, pkt: pool.Get(), size: len(symbol)}
 	copy(in.pkt.Buffer(), symbol)
-	r.enqueue(in)
-	return nil
+	return in, nil
 }
 
 func (r *receiver) enqueue(in inbound) {
@@ -100,7 +122,7 @@ func (r *receiver) enqueue(in inbound) {
 	}
 }
 
-// run takes packets off the queue until ctx ends; clock tells the time.
+// run takes packets off the queue until ctx ends, and hands on what has waited long enough; clock tells the time.
 func (r *receiver) run(ctx context.Context, clock func() time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -110,6 +132,7 @@ func (r *receiver) run(ctx context.Context, clock func() time.Duration) {
 			r.close()
 			return
 		case <-r.queue.Wake():
+		case <-r.holds:
 		case <-timer.C:
 		}
 		for {
@@ -117,17 +140,44 @@ func (r *receiver) run(ctx context.Context, clock func() time.Duration) {
 			if !ok {
 				break
 			}
+			r.turn.Lock()
 			r.deliver(&in)
+			r.turn.Unlock()
 		}
-		if len(r.ahead.held) > 0 {
-			now := clock()
-			if due := r.release(now); due < never {
-				timer.Reset(max(due-now, time.Millisecond/2))
-			}
+		if pause := r.look(clock); pause < never {
+			timer.Reset(max(pause, time.Millisecond/2))
 		}
 	}
 }
 
+// look hands on what has waited long enough and returns how long to wait for the next, or never.
+func (r *receiver) look(clock func() time.Duration) time.Duration {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	r.alarm = never
+	if len(r.ahead.held) == 0 {
+		return never
+	}
+	now := clock()
+	if r.alarm = r.release(now); r.alarm == never {
+		return never
+	}
+	return r.alarm - now
+}
+
+// watch makes the loop look at due, if it would not before. The turn is the caller's.
+func (r *receiver) watch(due time.Duration) {
+	if due >= r.alarm {
+		return
+	}
+	r.alarm = due
+	select {
+	case r.holds <- struct{}{}:
+	default:
+	}
+}
+
+// deliver deals with what came in. The turn is the caller's, here and below.
 func (r *receiver) deliver(in *inbound) {
 	if in.parity.Parity != 0 {
 		r.restore(in)
@@ -228,7 +278,7 @@ func (r *receiver) arrange(in *inbound, pkt *rtpstream.Packet, seq uint64) {
 		if oldest, full := r.ahead.hold(h); full {
 			r.hand(&oldest)
 		}
-		r.release(in.at)
+		r.watch(r.release(in.at))
 		return
 	}
 	r.hand(&h)
@@ -340,7 +390,10 @@ func (r *receiver) setFlow(id uint32, p *pull) {
 
 func (r *receiver) close() {
 	r.queue.Close()
+	r.turn.Lock()
+	r.closed = true
 	r.ahead.clear()
+	r.turn.Unlock()
 	for {
 		in, ok := r.queue.Pop()
 		if !ok {

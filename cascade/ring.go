@@ -15,7 +15,11 @@ func (r *ring[T]) push(v T) {
 	if r.full() {
 		panic("cascade: push to a full ring")
 	}
-	r.slots[(r.head+r.n)%len(r.slots)] = v
+	at := r.head + r.n
+	if at >= len(r.slots) {
+		at -= len(r.slots)
+	}
+	r.slots[at] = v
 	r.n++
 }
 
@@ -26,7 +30,9 @@ func (r *ring[T]) pop() T {
 	var zero T
 	v := r.slots[r.head]
 	r.slots[r.head] = zero
-	r.head = (r.head + 1) % len(r.slots)
+	if r.head++; r.head == len(r.slots) {
+		r.head = 0
+	}
 	r.n--
 	return v
 }

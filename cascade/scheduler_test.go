@@ -225,7 +225,7 @@ func TestPacketPathAllocs(t *testing.T) {
 				continue
 			}
 			fr, _, err := nextFrame(b)
-			if err != nil || r.take(fr, now) != nil {
+			if err != nil || r.take(fr, now, false) != nil {
 				t.Fatal("frame does not parse")
 			}
 			in, _ := r.queue.Pop()
@@ -269,7 +269,7 @@ func BenchmarkPacketPath(b *testing.B) {
 				continue
 			}
 			fr, _, _ := nextFrame(d)
-			_ = r.take(fr, now)
+			_ = r.take(fr, now, false)
 			in, _ := r.queue.Pop()
 			r.deliver(&in)
 		}

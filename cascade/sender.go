@@ -11,22 +11,28 @@ import (
 )
 
 // sender is the outgoing half of a link: scheduler, numbering, cache and the queues of the lanes, under one mutex. All
-// of its methods return without waiting for the network.
+// of its methods return without waiting for the network. What goes over a direct lane leaves in the caller's own call,
+// or with the flusher's next round.
 type sender struct {
 	videoDelay, audioDelay time.Duration
 	suspectAfter           time.Duration
 	stats                  *counters
 	queueDelay             prometheus.Observer
 	kick                   chan struct{} // capacity 1: due is earlier than it was
+	flusher                *flusher      // nil in tests that flush themselves
 
 	mu       sync.Mutex
 	sched    scheduler
 	cache    *sendCache
-	lanes    []*lane // attached
-	next     uint64  // link sequence number of the next packet
-	maxBytes int     // largest datagram every lane carries
-	turn     int     // rotates the choice between equal lanes
-	sampled  uint    // packets, to observe the delay of every sixteenth
+	lanes    []*lane       // attached
+	steady   *lane         // the direct lane media takes while it is well
+	gathered int           // packets on direct lanes that were not flushed
+	left     time.Duration // when direct lanes were flushed last
+	awaited  bool          // the flusher will come
+	next     uint64        // link sequence number of the next packet
+	maxBytes int           // largest datagram every lane carries
+	turn     int           // rotates the choice between equal lanes
+	sampled  uint          // packets, to observe the delay of every sixteenth
 	repair   outgoingRepair
 	pace     pacer
 	nextAge  time.Duration
@@ -62,8 +68,8 @@ func (s *sender) wake() {
 // write queues a packet of a flow, retaining it.
 func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed || f.closed {
+		s.mu.Unlock()
 		return
 	}
 	s.offered += uint64(len(p.Raw()))
@@ -76,6 +82,7 @@ func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
 	s.sched.push(it)
 	s.pump(now)
 	s.remind(now)
+	s.depart(now, f.audio || p.Marker)
 }
 
 // classify tells the class of a video packet: base for all packets of a keyframe and for base layers.
@@ -92,8 +99,8 @@ func (e *sendEncoding) classify(p *rtpstream.Packet) class {
 // repeat queues again what the peer asks for.
 func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return
 	}
 	for _, e := range entries {
@@ -105,6 +112,7 @@ func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) {
 		}
 	}
 	s.pump(now)
+	s.departNow(now)
 }
 
 func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
@@ -176,12 +184,18 @@ func (s *sender) pick(now time.Duration, avoid *lane, urgent bool) *lane {
 		if l == avoid {
 			cost += 100
 		}
+		if l.direct != nil && l != s.steady {
+			cost++
+		}
 		if best == nil || cost < bestCost || (cost == bestCost && l.rtt.Load()*4 < best.rtt.Load()*3) {
 			best, bestCost = l, cost
 		}
 		if bestCost == 0 && len(s.lanes) > fewLanes {
 			break
 		}
+	}
+	if avoid == nil && best != nil && best.direct != nil {
+		s.steady = best
 	}
 	return best
 }
@@ -192,8 +206,7 @@ func (s *sender) transmit(it item, l *lane, now time.Duration) {
 		s.stats.retransmissions.Add(1)
 		s.stats.overhead.Add(uint64(len(it.rtp())))
 		s.pace.spend(len(it.rtp()) + mediaHeaderBytes)
-		l.ring(it.urgent()).push(it)
-		l.signal()
+		s.enqueue(it, l)
 		return
 	}
 	if len(it.pkt.Raw())+mediaHeaderBytes <= s.maxBytes {
@@ -217,9 +230,18 @@ func (s *sender) send(it item, l *lane, now time.Duration) {
 	s.next++
 	s.cache.put(it, l, now)
 	s.pace.spend(len(it.rtp()) + mediaHeaderBytes)
+	s.enqueue(it, l)
+	s.protect(&it, now)
+}
+
+// enqueue takes over an item that goes out on lane l.
+func (s *sender) enqueue(it item, l *lane) {
+	if l.direct != nil {
+		s.gather(it, l)
+		return
+	}
 	l.ring(it.urgent()).push(it)
 	l.signal()
-	s.protect(&it, now)
 }
 
 // fill appends to b the next datagram of a lane and reports whether there is one: control frames first, then as many
@@ -279,15 +301,21 @@ func (it *item) header() mediaHeader {
 // room.
 func (s *sender) control(l *lane, frame []byte, now time.Duration) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if l == nil {
 		if l = s.pick(now, nil, true); l == nil && len(s.lanes) > 0 {
 			l = s.lanes[0]
 		}
 	}
 	if l == nil || l.control.full() || len(frame) > laneControlBytes || !slices.Contains(s.lanes, l) {
+		s.mu.Unlock()
 		return false
 	}
+	if l.direct != nil {
+		s.gatherControl(frame, l)
+		s.departNow(now)
+		return true
+	}
+	defer s.mu.Unlock()
 	var c controlFrame
 	c.n = copy(c.b[:], frame)
 	l.control.push(c)
@@ -298,13 +326,14 @@ func (s *sender) control(l *lane, frame []byte, now time.Duration) bool {
 // attach adds a lane.
 func (s *sender) attach(l *lane, now time.Duration) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return
 	}
 	s.lanes = append(s.lanes, l)
 	s.limit()
 	s.pump(now)
+	s.departNow(now)
 }
 
 // detach takes a lane out. What waited on it is sent again on another when the peer asks for it.
@@ -316,6 +345,9 @@ func (s *sender) detach(l *lane) {
 		return
 	}
 	s.lanes = slices.Delete(s.lanes, i, i+1)
+	if s.steady == l {
+		s.steady = nil
+	}
 	s.stats.drops[dropLaneDown].Add(uint64(l.clear()))
 	s.limit()
 }
@@ -341,7 +373,6 @@ func (s *sender) resize(l *lane, bytes int) {
 // tick drops what is too late, moves packets off stalled lanes and forgets what nobody will ask for.
 func (s *sender) tick(now time.Duration) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	why := dropExpired
 	if len(s.lanes) == 0 {
 		why = dropLaneDown
@@ -365,6 +396,7 @@ func (s *sender) tick(now time.Duration) {
 	}
 	s.pump(now)
 	s.mend(now, 0)
+	s.departNow(now)
 }
 
 // busy reports whether anything waits.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Errors of direct media.
@@ -43,7 +44,7 @@ type Direct struct {
 	to    netip.AddrPort // where the peer proved to be
 
 	in      opener // the reading goroutine's
-	handler atomic.Pointer[func([]byte)]
+	handler atomic.Pointer[Handler]
 	queue   directQueue
 }
 
@@ -151,15 +152,25 @@ func (d *Direct) Receive(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// Handle makes h get each datagram, in place of Receive, without a copy: b is valid only during the call and may be
-// changed. h runs on the goroutine that reads the node's socket, one call at a time, and must never block: all links
-// wait for it. What arrived before is dropped. A call may be under way when the connection ends.
-func (d *Direct) Handle(h func(b []byte)) {
+// Handler gets a session's datagrams in place of Receive. Both functions run on the goroutine that reads the node's
+// socket, one call at a time, and must never block: all links wait for them, which is measured
+// (direct_read_seconds). A call may be under way when the connection ends.
+type Handler struct {
+	// Each gets every datagram, without a copy: b is valid only during the call and may be changed. at is when the
+	// system call returned that read it, one time for all that came with it.
+	Each func(b []byte, at time.Time)
+	// End, if not nil, is called after the last of what was read at once.
+	End func()
+}
+
+// Handle makes h get each datagram from now on. It returns those that arrived before and nobody received.
+func (d *Direct) Handle(h Handler) (before [][]byte) {
 	d.handler.Store(&h)
 	for {
-		if b, _ := d.queue.pop(); b == nil {
-			return
+		b, _ := d.queue.pop()
+		if b == nil {
+			return before
 		}
-		d.stats.receiveLost.Add(1)
+		before = append(before, b)
 	}
 }

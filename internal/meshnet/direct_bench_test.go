@@ -27,7 +27,7 @@ func BenchmarkDirect(b *testing.B) {
 		dy, err := y.Direct()
 		require.NoError(b, err)
 		var n atomic.Int64
-		dy.Handle(func([]byte) { n.Add(1) })
+		dy.Handle(Handler{Each: func([]byte, time.Time) { n.Add(1) }})
 		return carriage{burst: dx.SendBatch, arrived: &n}
 	})
 }
@@ -40,7 +40,7 @@ func BenchmarkDirectSend(b *testing.B) {
 		dy, err := y.Direct()
 		require.NoError(b, err)
 		var n atomic.Int64
-		dy.Handle(func([]byte) { n.Add(1) })
+		dy.Handle(Handler{Each: func([]byte, time.Time) { n.Add(1) }})
 		return carriage{arrived: &n, burst: func(bs [][]byte) error {
 			for _, p := range bs {
 				if err := dx.Send(p); err != nil {

@@ -3,6 +3,7 @@ package meshnet
 import (
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // opener is the receiving side of a session. Only the goroutine that reads the socket uses it.
@@ -11,24 +12,26 @@ type opener struct {
 	replay replayGuard
 	from   netip.AddrPort // where the peer proved to be
 	path   pathCheck
+	busy   bool // the handler got something of what is being read
 }
 
-// receive handles one packet of the session. b may be changed.
-func (d *Direct) receive(p directPacket, b []byte, from netip.AddrPort) {
+// receive handles one packet of the session, read at the given time, and reports whether the handler got the first of
+// this reading. b may be changed.
+func (d *Direct) receive(p directPacket, b []byte, from netip.AddrPort, at time.Time) (begun bool) {
 	in := &d.in
 	if !in.replay.fresh(p.number) {
 		d.refuse(refusedReplay)
-		return
+		return false
 	}
 	c := in.keys.at(p.number, in.replay.highest)
 	if c == nil {
 		d.refuse(refusedEpoch)
-		return
+		return false
 	}
 	payload, err := c.open(b, p)
 	if err != nil {
 		d.refuse(refusedForged)
-		return
+		return false
 	}
 	newest := !in.replay.any || p.number > in.replay.highest
 	in.replay.mark(p.number)
@@ -39,12 +42,13 @@ func (d *Direct) receive(p directPacket, b []byte, from netip.AddrPort) {
 		if newest && from != in.from {
 			d.challenge(from)
 		}
-		d.deliver(payload)
+		return d.deliver(payload, at)
 	case kindChallenge:
 		d.answer(payload, from)
 	case kindResponse:
 		d.proven(payload, from)
 	}
+	return false
 }
 
 func (d *Direct) refuse(reason refusal) {
@@ -52,14 +56,23 @@ func (d *Direct) refuse(reason refusal) {
 	d.metrics.refusedDirect[reason].Inc()
 }
 
-func (d *Direct) deliver(payload []byte) {
+func (d *Direct) deliver(payload []byte, at time.Time) (begun bool) {
 	if h := d.handler.Load(); h != nil {
-		(*h)(payload)
-		return
+		h.Each(payload, at)
+		begun = !d.in.busy && h.End != nil
+		d.in.busy = d.in.busy || begun
+		return begun
 	}
 	if evicted := d.queue.push(append(make([]byte, 0, len(payload)), payload...)); evicted {
 		d.stats.receiveLost.Add(1)
 	}
+	return false
+}
+
+// done ends what was read at once.
+func (d *Direct) done() {
+	d.in.busy = false
+	d.handler.Load().End()
 }
 
 // maxDirectQueue is how many packets wait for Receive: 10 ms at 100,000 a second.

@@ -10,9 +10,7 @@ import (
 // ErrDatagramTooLarge beyond MaxDatagramBytes, ErrExhausted, or why the connection ended. What the socket does not
 // take is lost and counted.
 func (d *Direct) Send(b []byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.sealLocked(kindMedia, b); err != nil {
+	if err := d.Gather(b); err != nil {
 		return err
 	}
 	select {
@@ -20,6 +18,14 @@ func (d *Direct) Send(b []byte) error {
 	default:
 	}
 	return nil
+}
+
+// Gather encrypts b into the current batch, which leaves when it is full or with Flush, which is up to the caller. The
+// rest is as with Send.
+func (d *Direct) Gather(b []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sealLocked(kindMedia, b)
 }
 
 // SendBatch encrypts all of bs and flushes. It stops at the first error, which is that of Send or of Flush.

@@ -172,11 +172,11 @@ func TestDirectBesideQUIC(t *testing.T) {
 		})
 		const packets, streamBytes = 3000, 2 << 20
 		var got, answered atomic.Int64
-		dy.Handle(func(b []byte) {
+		dy.Handle(Handler{Each: func(b []byte, _ time.Time) {
 			got.Add(1)
 			_ = dy.Send(b)
-		})
-		dx.Handle(func([]byte) { answered.Add(1) })
+		}})
+		dx.Handle(Handler{Each: func([]byte, time.Time) { answered.Add(1) }})
 		wg.Go(func() {
 			s, err := x.OpenStream(ctx)
 			if err == nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -58,7 +59,10 @@ type sessionEnd struct {
 func (e *sessionEnd) refused(r refusal) int { return int(value(e.metrics.refusedDirect[r])) }
 
 // feed gives the end a packet, which stays as it is.
-func (e *sessionEnd) feed(b []byte, from netip.AddrPort) { e.ss.take(slices.Clone(b), from) }
+func (e *sessionEnd) feed(b []byte, from netip.AddrPort) {
+	e.ss.take(slices.Clone(b), from)
+	e.ss.done()
+}
 
 func (e *sessionEnd) say(t testing.TB, words ...string) [][]byte {
 	t.Helper()
@@ -91,7 +95,7 @@ func sessionPair(t testing.TB) (x, y *sessionEnd) {
 		}
 		e.keys.secret, e.in.keys.secret, e.in.from = secrets[i], secrets[1-i], home
 		e.maxBytes.Store(safeDirectBytes)
-		e.Handle(func(b []byte) { e.got = append(e.got, string(b)) })
+		e.Handle(Handler{Each: func(b []byte, _ time.Time) { e.got = append(e.got, string(b)) }})
 		require.NoError(t, e.ss.add(e.Direct))
 		ends[i] = e
 	}
@@ -343,7 +347,8 @@ func TestBatchRuns(t *testing.T) {
 
 func TestDirectAllocs(t *testing.T) {
 	x, y := sessionPair(t)
-	y.Handle(func([]byte) {})
+	ends := 0
+	y.Handle(Handler{Each: func([]byte, time.Time) {}, End: func() { ends++ }})
 	payload := make([]byte, 1150)
 	buf := make([]byte, 0, 2048)
 	x.batch.room()
@@ -358,5 +363,7 @@ func TestDirectAllocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		y.ss.take(buf, home)
+		y.ss.done()
 	}))
+	require.Equal(t, 501, ends)
 }

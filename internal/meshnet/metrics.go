@@ -47,6 +47,7 @@ type metrics struct {
 	services *prometheus.CounterVec // direction
 	unsent   *prometheus.CounterVec // reason
 
+	directRead    prometheus.Histogram
 	refusedDirect [refusals]prometheus.Counter // kept apart: garbage may come fast
 }
 
@@ -79,6 +80,11 @@ func newMetrics(reg prometheus.Registerer, alpns []ALPN, bytes prometheus.Collec
 	m.stray.WithLabelValues(strayMalformed)
 	m.unsent.WithLabelValues(reasonFull)
 	m.unsent.WithLabelValues(reasonOther)
+	m.directRead = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "meridian", Subsystem: "meshnet", Name: "direct_read_seconds",
+		Help:    "Time the goroutine that reads the mesh port took for the direct media of one read: what else is on the port waits.",
+		Buckets: []float64{.00001, .00003, .0001, .0003, .001, .003, .01, .03},
+	})
 	direct := counter("direct_refused_packets_total", "Direct media packets that were dropped.", "reason")
 	for i, name := range refusalNames {
 		m.refusedDirect[i] = direct.WithLabelValues(name)
@@ -88,7 +94,7 @@ func newMetrics(reg prometheus.Registerer, alpns []ALPN, bytes prometheus.Collec
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.conns, m.open, m.failures, m.stray, m.refused, m.services, m.unsent, direct, bytes} {
+	for _, c := range []prometheus.Collector{m.conns, m.open, m.failures, m.stray, m.refused, m.services, m.unsent, m.directRead, direct, bytes} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -86,7 +86,7 @@ func New(cfg Config, id *Identity, pc net.PacketConn, log *slog.Logger, reg prom
 	ss := newSessions(m)
 	var direct directSocket
 	if cfg.Direct {
-		direct = newSocket(pc, ss.take)
+		direct = newSocket(pc, ss)
 		pc = direct
 	}
 	n := &Network{

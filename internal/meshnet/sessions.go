@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // sessions finds the Direct a packet belongs to. Packets are looked up without a lock.
@@ -13,6 +14,9 @@ type sessions struct {
 	metrics *metrics
 	live    atomic.Pointer[map[uint64]*Direct] // never changed in place
 	mu      sync.Mutex                         // one change at a time
+
+	at   time.Time // when the packets under way were read; this and below only the reading goroutine's
+	busy []*Direct // whose handlers got some of them
 }
 
 func newSessions(m *metrics) *sessions {
@@ -43,7 +47,8 @@ func (s *sessions) remove(d *Direct) {
 	s.live.Store(&live)
 }
 
-// take hands a packet to its session. Nothing is ever sent in return to what is not authentic.
+// take hands a packet to its session. Nothing is ever sent in return to what is not authentic. Only the goroutine that
+// reads calls take and done.
 func (s *sessions) take(b []byte, from netip.AddrPort) {
 	p, ok := parseDirect(b)
 	if !ok {
@@ -55,5 +60,23 @@ func (s *sessions) take(b []byte, from netip.AddrPort) {
 		s.metrics.refusedDirect[refusedSession].Inc()
 		return
 	}
-	d.receive(p, b, from)
+	if s.at.IsZero() {
+		s.at = time.Now()
+	}
+	if d.receive(p, b, from, s.at) {
+		s.busy = append(s.busy, d)
+	}
+}
+
+// done is called after the last packet of those that were read at once.
+func (s *sessions) done() {
+	if s.at.IsZero() {
+		return
+	}
+	for i, d := range s.busy {
+		d.done()
+		s.busy[i] = nil
+	}
+	s.metrics.directRead.Observe(time.Since(s.at).Seconds())
+	s.at, s.busy = time.Time{}, s.busy[:0]
 }

@@ -18,22 +18,19 @@ type directSocket interface {
 	writeRuns(to netip.AddrPort, from netip.Addr, buf []byte, runs []run) (int, error)
 }
 
-// takeFunc gets each direct packet read, on the goroutine that reads. b is valid during the call and may be changed.
-type takeFunc func(b []byte, from netip.AddrPort)
-
 // newSocket wraps pc: with batched calls and segmentation offload if pc is a UDP socket and the system has them, else
-// packet by packet.
-func newSocket(pc net.PacketConn, take takeFunc) directSocket {
-	if s := newBatchSocket(pc, take); s != nil {
+// packet by packet. What is direct media goes to sessions, in the goroutine that reads.
+func newSocket(pc net.PacketConn, ss *sessions) directSocket {
+	if s := newBatchSocket(pc, ss); s != nil {
 		return s
 	}
-	return &plainSocket{PacketConn: pc, take: take}
+	return &plainSocket{PacketConn: pc, sessions: ss}
 }
 
 // plainSocket works on any packet connection. One that waits for room in WriteTo makes writeRuns wait.
 type plainSocket struct {
 	net.PacketConn
-	take takeFunc
+	sessions *sessions
 }
 
 // ReadFrom implements net.PacketConn: it returns only what is not direct media.
@@ -43,7 +40,8 @@ func (s *plainSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 		if err != nil || !isDirect(b[:n]) {
 			return n, addr, err
 		}
-		s.take(b[:n], addrPort(addr))
+		s.sessions.take(b[:n], addrPort(addr))
+		s.sessions.done()
 	}
 }
 

@@ -30,7 +30,7 @@ type batchSocket struct {
 	out batchWriter
 }
 
-func newBatchSocket(pc net.PacketConn, take takeFunc) directSocket {
+func newBatchSocket(pc net.PacketConn, ss *sessions) directSocket {
 	uc, ok := pc.(*net.UDPConn)
 	if !ok {
 		return nil
@@ -53,7 +53,7 @@ func newBatchSocket(pc net.PacketConn, take takeFunc) directSocket {
 	if err != nil || !usable {
 		return nil
 	}
-	s.in.init(raw, take)
+	s.in.init(raw, ss)
 	s.out.init(raw, domain == unix.AF_INET6, gso)
 	return s
 }
@@ -72,9 +72,9 @@ func (s *batchSocket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 
 // batchReader reads the socket. Only the goroutine that calls ReadBatch uses it.
 type batchReader struct {
-	raw  syscall.RawConn
-	take takeFunc
-	recv func(fd uintptr) bool // kept, so that a read allocates nothing
+	raw      syscall.RawConn
+	sessions *sessions
+	recv     func(fd uintptr) bool // kept, so that a read allocates nothing
 
 	heads [readBatch]unix.Mmsghdr
 	iovs  [readBatch]unix.Iovec
@@ -94,8 +94,8 @@ type batchReader struct {
 	quicAddr *net.UDPAddr   // as QUIC wants it
 }
 
-func (r *batchReader) init(raw syscall.RawConn, take takeFunc) {
-	r.raw, r.take = raw, take
+func (r *batchReader) init(raw syscall.RawConn, ss *sessions) {
+	r.raw, r.sessions = raw, ss
 	space := make([]byte, readBatch*readBytes)
 	for i := range r.heads {
 		r.bufs[i] = space[i*readBytes : (i+1)*readBytes : (i+1)*readBytes]
@@ -145,6 +145,7 @@ func (r *batchReader) read() error {
 
 // drain handles what was read: direct media at once, the rest goes into ms until it is full.
 func (r *batchReader) drain(ms []ipv4.Message) int {
+	defer r.sessions.done()
 	k := 0
 	for ; r.at < r.n; r.at++ {
 		h := &r.heads[r.at]
@@ -160,7 +161,7 @@ func (r *batchReader) drain(ms []ipv4.Message) int {
 			p := all[r.off:min(r.off+r.size, len(all))]
 			if isDirect(p) {
 				r.off += len(p)
-				r.take(p, r.from)
+				r.sessions.take(p, r.from)
 				continue
 			}
 			if k == len(ms) {

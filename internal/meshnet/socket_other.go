@@ -5,4 +5,4 @@ package meshnet
 import "net"
 
 // newBatchSocket is nil where batches are not known.
-func newBatchSocket(net.PacketConn, takeFunc) directSocket { return nil }
+func newBatchSocket(net.PacketConn, *sessions) directSocket { return nil }

@@ -1,0 +1,168 @@
+package cascade
+
+import (
+	"errors"
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/meshnet"
+)
+
+// directMedia is a MediaConn without a window of its own, whose calls never wait: no loops stand between it and who
+// sends or receives.
+//
+//	write ─▶ pump ─▶ gather ─▶ datagram ─▶ Gather ─▶ batch ─▶ Flush       with the mutex held up to the batch
+//	                (several frames)      (encrypts)       (a system call)
+type directMedia interface {
+	MediaConn
+	// Gather encrypts b into the batch under way, which leaves when it is full or with Flush.
+	Gather(b []byte) error
+	Flush() error
+	// Handle makes h get each datagram on the goroutine that reads, in place of ReceiveDatagram.
+	Handle(h meshnet.Handler) (before [][]byte)
+}
+
+// When what was gathered on direct lanes leaves.
+const (
+	gatherTime = 500 * time.Microsecond // at the latest, as precisely as timers are: a millisecond on an idle processor
+	gatherFew  = 4                      // packets worth a system call of their own when a frame ends
+)
+
+// datagram is what is under way on a direct lane. It is guarded by sender.mu.
+type datagram struct {
+	b      []byte // frames that are complete
+	tail   item   // the frame behind them, not yet written: the last one of a datagram needs no length. No packet: none
+	unsent bool   // something was gathered since the last flush
+}
+
+// clear drops what no datagram was made of, and returns how many packets that was.
+func (d *datagram) clear() (n int) {
+	if d.tail.pkt != nil {
+		d.tail.pkt.Release()
+		n = 1
+	}
+	*d = datagram{}
+	return n
+}
+
+// gather takes over an item and puts it into the datagram under way of a direct lane, or into the next one. The mutex
+// is held.
+func (s *sender) gather(it item, l *lane) {
+	d := &l.gathered
+	size := len(it.rtp())
+	switch {
+	case d.tail.pkt != nil && len(d.b)+2*mediaHeaderBytes+len(d.tail.rtp())+size <= l.max:
+		d.b = d.tail.append(d.b, false)
+		d.tail.pkt.Release()
+		s.stats.coalesced.Add(1)
+	case d.tail.pkt != nil, len(d.b)+mediaHeaderBytes+size > l.max:
+		s.seal(l)
+	}
+	d.tail, d.unsent = it, true
+	s.gathered++
+}
+
+// gatherControl does the same with a control frame, which always has a length.
+func (s *sender) gatherControl(frame []byte, l *lane) {
+	d := &l.gathered
+	used := len(d.b)
+	if d.tail.pkt != nil {
+		used += mediaHeaderBytes + len(d.tail.rtp())
+	}
+	if used+len(frame) > l.max {
+		s.seal(l)
+	}
+	d.b, d.unsent = append(d.b, frame...), true
+	s.gathered++
+}
+
+// seal ends the datagram under way. The mutex is held.
+func (s *sender) seal(l *lane) {
+	d := &l.gathered
+	if d.tail.pkt != nil {
+		d.b = d.tail.append(d.b, true)
+		d.tail.pkt.Release()
+		d.tail = item{}
+	}
+	if len(d.b) == 0 {
+		return
+	}
+	err := l.direct.Gather(d.b)
+	s.drained += uint64(len(d.b))
+	d.b = d.b[:0]
+	switch {
+	case err == nil:
+	case errors.Is(err, meshnet.ErrDatagramTooLarge):
+		s.stats.drop(dropTooLarge)
+		l.max = datagramBytes(l.conn)
+		s.limit()
+	default: // it has ended, or must
+		l.broken.Store(true)
+		l.signal()
+	}
+}
+
+// depart lets go of the mutex, and sends what was gathered when it is time: at the end of a frame or with an audio
+// packet if nothing more is to be expected soon, else with the flusher's next round.
+func (s *sender) depart(now time.Duration, complete bool) {
+	switch {
+	case s.gathered == 0:
+		s.mu.Unlock()
+	case complete && (s.gathered >= gatherFew || now-s.left >= gatherTime && !s.flusher.busy()):
+		s.departNow(now)
+	case s.awaited || s.flusher == nil:
+		s.mu.Unlock()
+	default:
+		s.awaited = true
+		s.mu.Unlock()
+		s.flusher.expect(s)
+	}
+}
+
+// departNow lets go of the mutex and sends all that was gathered. The system calls are made without the mutex.
+func (s *sender) departNow(now time.Duration) {
+	if s.gathered == 0 {
+		s.mu.Unlock()
+		return
+	}
+	s.gathered, s.left = 0, now
+	var few [fewLanes]directMedia
+	out := few[:0]
+	for _, l := range s.lanes {
+		if l.gathered.unsent {
+			l.gathered.unsent = false
+			s.seal(l)
+			out = append(out, l.direct)
+		}
+	}
+	s.mu.Unlock()
+	for _, d := range out {
+		_ = d.Flush() // what the socket does not take is counted there, and lost as on the way
+	}
+}
+
+// flush sends all that was gathered.
+func (s *sender) flush(now time.Duration) {
+	s.mu.Lock()
+	s.awaited = false
+	s.departNow(now)
+}
+
+// serveDirect has what comes in handled where it is read, and waits for the end of a direct lane: it has no loops.
+func (l *link) serveDirect(ln *lane) {
+	before := ln.direct.Handle(meshnet.Handler{
+		Each: func(b []byte, at time.Time) { l.arrived(ln, b, l.c.at(at)) },
+		End:  l.c.flusher.relay,
+	})
+	for _, b := range before {
+		l.arrived(ln, b, l.c.now())
+	}
+	for !ln.broken.Load() {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-ln.conn.Done():
+			return
+		case <-ln.wake:
+		}
+	}
+}
