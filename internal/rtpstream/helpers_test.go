@@ -28,8 +28,8 @@ type fakeFeedback struct {
 	changes   atomic.Int32
 }
 
-func (f *fakeFeedback) RequestKeyframe(uint8) { f.keyframes.Add(1) }
-func (f *fakeFeedback) DemandChanged()        { f.changes.Add(1) }
+func (f *fakeFeedback) RequestKeyframe(uint8, KeyframeReason) { f.keyframes.Add(1) }
+func (f *fakeFeedback) DemandChanged()                        { f.changes.Add(1) }
 
 type countingSink struct{ n atomic.Int64 }
 

@@ -37,6 +37,8 @@ type Packet struct {
 	Spatial        uint8 // spatial layer inside the stream, 0 the base
 	Temporal       uint8 // temporal layer inside the stream, 0 the base
 	AudioLevel     uint8 // −dBov, 0 loudest to 127 silence (RFC 6464); NoAudioLevel when not told
+	Withheld       uint8 // packets right before this one that were left out on purpose on the way here
+	Quiet          bool  // audio nobody needs to hear: not a candidate for an active speaker
 
 	size, payload, payloadEnd int
 	ext, extEnd               int // header extension block, without its 4-byte head
@@ -88,8 +90,14 @@ func (p *Packet) Release() {
 func (p *Packet) reset() {
 	p.Stream = nil
 	p.ExtSeq, p.ExtTimestamp, p.Arrival = 0, 0, 0
-	p.Keyframe, p.Spatial, p.Temporal, p.AudioLevel = false, 0, 0, NoAudioLevel
+	p.forget()
 	p.size, p.payload, p.payloadEnd, p.ext, p.extEnd, p.extProfile = 0, 0, 0, 0, 0, 0
+}
+
+// forget resets what the packet's own bytes do not tell.
+func (p *Packet) forget() {
+	p.Keyframe, p.Spatial, p.Temporal, p.AudioLevel = false, 0, 0, NoAudioLevel
+	p.Withheld, p.Quiet = 0, false
 }
 
 // Parse reads the header of the first n bytes of Buffer. Layer fields are reset to "unknown".
@@ -147,7 +155,7 @@ func (p *Packet) Parse(n int) error {
 	p.SequenceNumber = binary.BigEndian.Uint16(b[2:])
 	p.Timestamp = binary.BigEndian.Uint32(b[4:])
 	p.SSRC = binary.BigEndian.Uint32(b[8:])
-	p.Keyframe, p.Spatial, p.Temporal, p.AudioLevel = false, 0, 0, NoAudioLevel
+	p.forget()
 	return nil
 }
 

@@ -47,6 +47,7 @@ type Rewriter struct {
 	started   bool
 	highestIn uint64 // ExtSeq of the newest packet of the current encoding
 	last      sent   // newest packet sent, of whatever encoding
+	replay    replay
 
 	history []sentEntry // ring by outgoing sequence number
 }
@@ -76,8 +77,17 @@ type sent struct {
 	inPID    uint16 // incoming picture ID, extended to 15 bits
 	pid      uint16
 	tl0, key uint8
-	skipped  uint16 // incoming picture ID of the newest frame left out
-	skipping bool
+	seenPID  uint16 // incoming picture ID of the newest frame sent or left out
+}
+
+// replay is a start from the past under way, see Rewriter.Replay.
+type replay struct {
+	until  uint64 // ExtSeq of the last packet of it; what is not newer is never sent again. 0 is none
+	in     uint32 // timestamp of the frame under way, as received
+	out    uint32 // and as sent
+	step   uint32 // between two frames
+	offset uint32 // of timestamps after the replay
+	active bool
 }
 
 type sentEntry struct {
@@ -141,9 +151,61 @@ func (r *Rewriter) Rewrite(p *Packet) (Rewritten, bool) {
 		return Rewritten{}, false
 	}
 	if p.ExtSeq <= r.highestIn {
+		if p.ExtSeq <= r.replay.until {
+			return Rewritten{}, false // it was part of the replay
+		}
 		return r.late(p)
 	}
 	return r.advance(p), true
+}
+
+// Replay begins an encoding in the past: packets are a keyframe and all that came since, from Stream.Replay, and are to
+// be given to Rewrite or Skip next, in order. The receiver's picture goes from what it saw last, if anything, through
+// the frames of the past to the present. Their timestamps are as close together as they arrive, so that the newest
+// stands where it would stand had the encoding been sent all along, and no receiver takes the past for a delay.
+//
+//	captured   0K 33 66 … 3000 │ 3033 3066    ms
+//	out         0  1  2 …   90 │  123  156    the first packets ever: replayed │ live
+func (r *Rewriter) Replay(packets []*Packet) {
+	first, newest := packets[0], packets[len(packets)-1]
+	frames := uint32(0)
+	for i, p := range packets {
+		if i > 0 && p.Timestamp != packets[i-1].Timestamp {
+			frames++
+		}
+	}
+	step := r.cfg.ClockRate / 1000
+	begin := r.cfg.FirstTimestamp
+	end := begin + frames*step
+	if r.started {
+		if end = newest.Timestamp + r.last.tsOffset; int(newest.Stream.Encoding) != r.current {
+			end = r.continueTimestamp(newest)
+		}
+		if space := int32(end - r.last.ts); space <= int32(frames) {
+			end = r.last.ts + frames + 1
+		}
+		step = min(step, (end-r.last.ts-1)/max(frames, 1))
+		begin = end - frames*step
+	}
+	r.begin(first, begin)
+	r.replay = replay{
+		until: newest.ExtSeq, in: first.Timestamp, out: begin, step: step, offset: end - newest.Timestamp, active: true,
+	}
+	r.last.tsOffset = r.replay.offset
+}
+
+// place sets the offset of timestamps for p while a replay is under way, and after its end.
+func (r *Rewriter) place(p *Packet) {
+	m := &r.runs[r.newest].m
+	if p.ExtSeq > r.replay.until {
+		m.ts, r.replay.active = r.replay.offset, false
+		return
+	}
+	if p.Timestamp != r.replay.in {
+		r.replay.in = p.Timestamp
+		r.replay.out += r.replay.step
+	}
+	m.ts = r.replay.out - p.Timestamp
 }
 
 // Skip leaves p out on purpose: the receiver sees no gap in sequence numbers nor picture IDs. A packet that comes late
@@ -152,20 +214,42 @@ func (r *Rewriter) Skip(p *Packet) {
 	if int(p.Stream.Encoding) != r.current || p.ExtSeq <= r.highestIn {
 		return
 	}
+	r.passOver(p)
 	r.fillGap(p.ExtSeq)
 	m := r.runs[r.newest].m
 	m.seq--
 	if r.cfg.VP8 {
 		if d, err := ParseVP8(p.Payload()); err == nil && d.HasPictureID {
 			pid := extendPictureID(d, r.last.inPID)
-			if !r.last.skipping || pid != r.last.skipped {
+			if pid != r.last.seenPID {
 				m.pid--
 			}
-			r.last.skipped, r.last.skipping = pid, true
+			r.last.seenPID = pid
 		}
 	}
 	r.highestIn = p.ExtSeq
 	r.pushRun(run{from: p.ExtSeq + 1, m: m})
+}
+
+// passOver leaves no place for the packets before p that were left out on purpose on the way here.
+func (r *Rewriter) passOver(p *Packet) {
+	missing := p.ExtSeq - r.highestIn - 1
+	n := min(uint64(p.Withheld), missing)
+	if n == 0 {
+		return
+	}
+	r.fillGap(p.ExtSeq - n) // what was lost before them keeps its places
+	m := r.runs[r.newest].m
+	m.seq -= n
+	if r.cfg.VP8 && n == missing { // else nobody knows how many frames were lost and how many left out
+		if d, err := ParseVP8(p.Payload()); err == nil && d.HasPictureID {
+			if pid := extendPictureID(d, r.last.inPID); pid != r.last.seenPID {
+				m.pid -= (pid - r.last.seenPID - 1) & pictureIDMask
+			}
+		}
+	}
+	r.highestIn = p.ExtSeq - 1
+	r.pushRun(run{from: p.ExtSeq, m: m})
 }
 
 // Origin tells which packet went out with a sequence number, also when it was lost before it came here. It reports
@@ -215,18 +299,26 @@ func (w Rewritten) rewriteVP8(d *VP8Descriptor) {
 
 // switchTo begins to send the encoding of p.
 func (r *Rewriter) switchTo(p *Packet) Rewritten {
-	m := mapping{encoding: p.Stream.Encoding}
-	next := uint64(r.cfg.FirstSequenceNumber) + 1<<16 // one cycle up: 0 marks empty entries
 	ts := r.cfg.FirstTimestamp
 	if r.started {
-		next = r.last.extSeq + 1
 		ts = r.continueTimestamp(p)
+	}
+	r.begin(p, ts)
+	return r.advance(p)
+}
+
+// begin makes p the next packet to send, with a timestamp of its own.
+func (r *Rewriter) begin(p *Packet, ts uint32) {
+	m := mapping{encoding: p.Stream.Encoding}
+	next := uint64(r.cfg.FirstSequenceNumber) + 1<<16 // one cycle up: 0 marks empty entries
+	if r.started {
+		next = r.last.extSeq + 1
 	}
 	m.seq = next - p.ExtSeq
 	m.ts = ts - p.Timestamp
 	if r.cfg.VP8 {
 		if d, err := ParseVP8(p.Payload()); err == nil {
-			r.last.inPID = d.PictureID
+			r.last.inPID, r.last.seenPID = d.PictureID, d.PictureID
 			if r.started {
 				m.pid = (r.last.pid + 1 - d.PictureID) & pictureIDMask
 				m.tl0 = r.last.tl0 + 1 - d.TL0
@@ -239,8 +331,7 @@ func (r *Rewriter) switchTo(p *Packet) Rewritten {
 	r.pushRun(run{from: p.ExtSeq, m: m})
 	r.highestIn = p.ExtSeq - 1
 	r.last.tsOffset = m.ts
-	r.last.skipping = false
-	return r.advance(p)
+	r.replay = replay{}
 }
 
 // continueTimestamp is the timestamp p gets when it is the first of another encoding.
@@ -273,8 +364,12 @@ func ntpUnits(a, b uint64, rate int64) int64 {
 
 // advance sends the newest packet of the current encoding.
 func (r *Rewriter) advance(p *Packet) Rewritten {
+	r.passOver(p)
 	r.fillGap(p.ExtSeq)
 	r.highestIn = p.ExtSeq
+	if r.replay.active {
+		r.place(p)
+	}
 	w := r.mapped(p, r.runs[r.newest].m)
 	r.last.stream, r.last.arrival = p.Stream, p.Arrival
 	r.last.extSeq, r.last.ts = w.ExtSeq, w.Timestamp
@@ -293,6 +388,7 @@ func (r *Rewriter) note(p *Packet, w Rewritten) {
 	}
 	if d.HasPictureID {
 		r.last.inPID = extendPictureID(d, r.last.inPID)
+		r.last.seenPID = r.last.inPID
 	}
 	w.rewriteVP8(&d)
 	if d.HasPictureID {

@@ -17,7 +17,7 @@ type Sink interface {
 // goroutine, concurrently, and must not block.
 type Feedback interface {
 	// RequestKeyframe asks for a keyframe of one encoding. The producer collapses and throttles requests.
-	RequestKeyframe(encoding uint8)
+	RequestKeyframe(encoding uint8, why KeyframeReason)
 	// DemandChanged tells that Source.Demand has another value now. The producer reads the value itself, so that
 	// concurrent changes cannot arrive in the wrong order.
 	DemandChanged()

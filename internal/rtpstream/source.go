@@ -122,6 +122,7 @@ func (s *Source) Close() {
 	s.mu.Unlock()
 	for _, st := range s.streams {
 		st.cache.Clear()
+		st.gop.clear()
 	}
 	for _, sub := range subs {
 		if e, ok := sub.sink.(Ender); ok {
@@ -188,10 +189,11 @@ func (sub *Subscription) attach(d Demand) {
 	}
 }
 
-// RequestKeyframe asks the producer for a keyframe of one encoding.
-func (sub *Subscription) RequestKeyframe(encoding uint8) {
+// RequestKeyframe asks the producer for a keyframe of one encoding. Who has nothing to begin with looks at
+// Stream.Replay first.
+func (sub *Subscription) RequestKeyframe(encoding uint8, why KeyframeReason) {
 	if sub.source.Stream(encoding) != nil {
-		sub.source.feedback.RequestKeyframe(encoding)
+		sub.source.feedback.RequestKeyframe(encoding, why)
 	}
 }
 

@@ -26,6 +26,7 @@ type Stream struct {
 	source *Source
 	fanout Fanout
 	cache  *Cache
+	gop    gop // of video
 	clock  atomic.Pointer[SenderClock]
 
 	seq   Unwrapper[uint16] // used by Write only
@@ -56,10 +57,25 @@ func (s *Stream) Write(p *Packet) {
 	s.mu.Lock()
 	s.stats.count(p, fresh, s.source.Info.ClockRate)
 	s.mu.Unlock()
-	if fresh {
-		s.fanout.WritePacket(p)
+	if !fresh {
+		return
 	}
+	if !s.source.Info.Audio {
+		s.gop.put(p, s.source.Info.ClockRate) // before the fanout: see Replay
+	}
+	s.fanout.WritePacket(p)
 }
+
+// Replay appends to out what a decoder can start from: the newest keyframe and all that came since, gapless, at most
+// maxBytes of it and at most six seconds, each packet retained for the caller. It appends nothing when there is no such
+// thing. A sink that subscribed before the call is given everything that comes after the last of them, and perhaps some
+// of them again.
+func (s *Stream) Replay(now time.Duration, maxBytes int, out []*Packet) []*Packet {
+	return s.gop.snapshot(now, maxBytes, out)
+}
+
+// CanReplay reports whether Replay would append something now.
+func (s *Stream) CanReplay(now time.Duration, maxBytes int) bool { return s.gop.fresh(now, maxBytes) }
 
 // Cached returns a packet still held for retransmission, retained for the caller, or nil.
 func (s *Stream) Cached(extSeq uint64) *Packet { return s.cache.Get(extSeq) }
@@ -83,7 +99,8 @@ type Stats struct {
 	Packets    uint64        // taken
 	Bytes      uint64        // of whole RTP packets
 	Duplicates uint64        // dropped: seen before, or too late to be kept
-	Lost       uint64        // expected − received (RFC 3550 A.3), never negative
+	Withheld   uint64        // left out on purpose on the way here
+	Lost       uint64        // expected − received (RFC 3550 A.3) − withheld, never negative
 	Jitter     time.Duration // interarrival jitter (RFC 3550 A.8)
 	Keyframes  uint64
 	LastPacket time.Duration // arrival of the latest packet
@@ -109,6 +126,7 @@ func (c *streamStats) count(p *Packet, fresh bool, clockRate uint32) {
 	c.first = min(c.first, p.ExtSeq)
 	c.Packets++
 	c.Bytes += uint64(p.size)
+	c.Withheld += uint64(p.Withheld)
 	if p.Keyframe {
 		c.Keyframes++
 	}
@@ -128,8 +146,8 @@ func (c *streamStats) count(p *Packet, fresh bool, clockRate uint32) {
 func (c *streamStats) snapshot(clockRate uint32) Stats {
 	out := c.Stats
 	if c.Packets > 0 {
-		if expected := c.highest - c.first + 1; expected > c.Packets {
-			out.Lost = expected - c.Packets
+		if expected := c.highest - c.first + 1; expected > c.Packets+c.Withheld {
+			out.Lost = expected - c.Packets - c.Withheld
 		}
 	}
 	if clockRate > 0 {

@@ -26,8 +26,12 @@ type Config struct {
 	ICEFailedTimeout time.Duration
 	// ICEKeepalive is how often a connection is checked. Default 2 s.
 	ICEKeepalive time.Duration
-	// KeyframeInterval is the least time between two keyframe requests for one encoding. Default 500 ms.
+	// KeyframeInterval is the least time between two keyframe requests for one encoding, made because somebody lost its
+	// picture. Default 1 s.
 	KeyframeInterval time.Duration
+	// KeyframeJoinInterval is the same for requests made because somebody begins to watch; most begin with what is kept
+	// since the latest keyframe, six seconds at most. Default 5 s.
+	KeyframeJoinInterval time.Duration
 	// DowngradeDelay is how long demand for a source must stay low before its publisher is told. Default 5 s.
 	DowngradeDelay time.Duration
 	// SectionRest is how long an m-line stays unused after its source ended. A client stops its receiver some time after it
@@ -45,7 +49,8 @@ func DefaultConfig() Config {
 		ICEDisconnectedTimeout: 5 * time.Second,
 		ICEFailedTimeout:       15 * time.Second,
 		ICEKeepalive:           2 * time.Second,
-		KeyframeInterval:       500 * time.Millisecond,
+		KeyframeInterval:       time.Second,
+		KeyframeJoinInterval:   5 * time.Second,
 		DowngradeDelay:         5 * time.Second,
 		SectionRest:            2 * time.Second,
 		EgressPackets:          1024,
@@ -84,6 +89,7 @@ func (c Config) Validate() error {
 		{"ICEFailedTimeout", c.ICEFailedTimeout},
 		{"ICEKeepalive", c.ICEKeepalive},
 		{"KeyframeInterval", c.KeyframeInterval},
+		{"KeyframeJoinInterval", c.KeyframeJoinInterval},
 		{"DowngradeDelay", c.DowngradeDelay},
 	} {
 		bad(d.value > 0, "%s must be positive, not %s", d.name, d.value)

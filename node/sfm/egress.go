@@ -40,6 +40,7 @@ type egressItem struct {
 type scratch struct {
 	header  rtp.Header
 	payload []byte
+	past    []*rtpstream.Packet
 }
 
 func newScratch() *scratch { return &scratch{payload: make([]byte, 0, rtpstream.MaxPacketBytes+8)} }
@@ -107,7 +108,7 @@ func (g *egress) run(ctx context.Context) {
 		case <-g.kick:
 		case <-timer.C:
 		}
-		timer.Reset(g.control(g.sfm.now()))
+		timer.Reset(g.control(g.sfm.now(), buf))
 	}
 }
 
@@ -123,11 +124,11 @@ func (g *egress) drain(ctx context.Context, buf *scratch) {
 }
 
 // control sends what is due and returns when to look again.
-func (g *egress) control(now time.Duration) time.Duration {
+func (g *egress) control(now time.Duration, buf *scratch) time.Duration {
 	next := idleTick
 	if p := g.senders.Load(); p != nil {
 		for _, s := range *p {
-			if s.tick(now) {
+			if s.tick(now, buf) {
 				next = quickTick
 			}
 		}

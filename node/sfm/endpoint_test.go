@@ -102,7 +102,7 @@ func last(c *client, track string) byte {
 	return p[len(p)-1]
 }
 
-func TestNACKIsAnsweredAndPLIThrottled(t *testing.T) {
+func TestNACKAndPLIAreAnsweredFromWhatIsKept(t *testing.T) {
 	s := newSFM(t, nil)
 	alice, bob := newClient(t, s, "PA_alice", false, nil), newClient(t, s, "PA_bob", true, nil)
 	bob.negotiate()
@@ -137,11 +137,10 @@ func TestNACKIsAnsweredAndPLIThrottled(t *testing.T) {
 	for range 50 {
 		require.NoError(t, bob.sub.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: ssrc}}))
 	}
-	require.Eventually(t, func() bool { return camera.plis.Load() > before }, patience, time.Millisecond)
 	bob.eventually("keyframe", func() bool {
 		return slices.ContainsFunc(bob.got["TR_V"][was:], func(p received) bool { return p.payload[len(p.payload)-2]&1 == 0 })
 	})
-	require.LessOrEqual(t, camera.plis.Load()-before, int32(2), "one at once, one remembered")
+	require.LessOrEqual(t, camera.plis.Load()-before, int32(1), "the publisher is asked when that did not help")
 	require.Eventually(t, func() bool { return bob.ep.Stats().Subscriptions[0].Retransmits == 1 }, patience, time.Millisecond)
 }
 

@@ -152,30 +152,3 @@ func (t *demandTracker) update(d rtpstream.Demand, now time.Duration) (tell rtps
 	}
 	return t.told, changed
 }
-
-// keyframeGate collapses requests for a keyframe of one encoding to at most one per interval, and remembers that there
-// was one more. It is pure.
-type keyframeGate struct {
-	pending bool
-	asked   bool
-	last    time.Duration // when the last one was sent, if asked
-}
-
-// request notes a request and reports whether it was collapsed into another one.
-func (g *keyframeGate) request(now, interval time.Duration) (collapsed bool) {
-	collapsed = g.pending || g.asked && now-g.last < interval
-	g.pending = true
-	return collapsed
-}
-
-// due reports, once, that a request is to be sent now.
-func (g *keyframeGate) due(now, interval time.Duration) bool {
-	if !g.pending || g.asked && now-g.last < interval {
-		return false
-	}
-	g.pending, g.asked, g.last = false, true, now
-	return true
-}
-
-// arrived notes a keyframe: whoever asked has it.
-func (g *keyframeGate) arrived() { g.pending = false }

@@ -115,21 +115,6 @@ func TestDemandTracker(t *testing.T) {
 	}
 }
 
-func TestKeyframeGate(t *testing.T) {
-	var g keyframeGate
-	require.False(t, g.due(1, 10))
-	require.False(t, g.request(1, 10))
-	require.True(t, g.request(1, 10), "collapsed into the one that waits")
-	require.True(t, g.due(1, 10))
-	require.False(t, g.due(2, 10), "once")
-	require.True(t, g.request(5, 10), "too soon")
-	require.False(t, g.due(10, 10))
-	require.True(t, g.due(11, 10), "but not forgotten")
-	g.request(12, 10)
-	g.arrived()
-	require.False(t, g.due(30, 10), "the keyframe came meanwhile")
-}
-
 func TestNACKBudget(t *testing.T) {
 	var b nackBudget
 	require.True(t, b.spend(budgetInitial))

@@ -41,6 +41,7 @@ type metrics struct {
 
 	nacksReceived, nacksAnswered                          prometheus.Counter
 	keyframesRequested, keyframesSent, keyframesThrottled prometheus.Counter
+	replays                                               prometheus.Counter
 	dataIn, dataOut, negotiations, negotiationsFailed     prometheus.Counter
 }
 
@@ -59,9 +60,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	states := vec("meridian_sfm_state_changes_total", "Endpoints coming to a state.", "state")
 	nacks := vec("meridian_sfm_nacks_total", "Packets asked for again by clients.", "event")
 	keyframes := vec("meridian_sfm_keyframe_requests_total", "Keyframes asked of our clients.", "event")
+	m.replays = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "meridian_sfm_replays_total", Help: "Pictures begun with what came since the latest keyframe.",
+	})
 	data := vec("meridian_sfm_data_messages_total", "Data channel messages.", "direction")
 	negotiations := vec("meridian_sfm_negotiations_total", "Session descriptions of clients, by outcome.", "result")
-	reg.MustRegister(m.endpoints, m.connect, packets, bytes, drops, states, nacks, keyframes, data, negotiations)
+	reg.MustRegister(m.endpoints, m.connect, packets, bytes, drops, states, nacks, keyframes, m.replays, data, negotiations)
 
 	f := func(direction, kind string) *flow {
 		return &flow{packets: packets.WithLabelValues(direction, kind), bytes: bytes.WithLabelValues(direction, kind)}

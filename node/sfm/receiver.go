@@ -29,14 +29,17 @@ type receiver struct {
 	ssrc [rtpstream.MaxEncodings]atomic.Uint32 // 0 until the encoding's stream began
 
 	mu     sync.Mutex
-	gates  [rtpstream.MaxEncodings]keyframeGate // guarded by mu
-	tracks []*webrtc.TrackRemote                // guarded by mu
-	closed bool                                 // guarded by mu
+	gates  [rtpstream.MaxEncodings]rtpstream.KeyframeGate // guarded by mu
+	tracks []*webrtc.TrackRemote                          // guarded by mu
+	closed bool                                           // guarded by mu
 }
 
 func newReceiver(e *Endpoint, pc *webrtc.PeerConnection, src mesh.Source, m negotiated) *receiver {
 	r := &receiver{source: src, mid: m.mid, rids: m.rids, e: e, pc: pc, vp8: isVP8(src.MIMEType)}
 	r.levelID = extensionID(src.Extensions, uriAudioLevel)
+	for i := range r.gates {
+		r.gates[i] = rtpstream.KeyframeGate{JoinGap: e.sfm.cfg.KeyframeJoinInterval, RepairGap: e.sfm.cfg.KeyframeInterval}
+	}
 	r.media = rtpstream.NewSource(rtpstream.SourceInfo{
 		ID: string(src.ID), Audio: src.Kind == mesh.Audio, MIMEType: src.MIMEType, ClockRate: src.ClockRate,
 		Encodings: max(len(m.rids), 1),
@@ -50,13 +53,13 @@ func newReceiver(e *Endpoint, pc *webrtc.PeerConnection, src mesh.Source, m nego
 }
 
 // RequestKeyframe notes that a consumer needs a keyframe. The egress goroutine asks the client for it.
-func (r *receiver) RequestKeyframe(encoding uint8) {
+func (r *receiver) RequestKeyframe(encoding uint8, why rtpstream.KeyframeReason) {
 	if encoding >= rtpstream.MaxEncodings || r.source.Kind != mesh.Video {
 		return
 	}
 	r.e.sfm.metrics.keyframesRequested.Inc()
 	r.mu.Lock()
-	collapsed := r.gates[encoding].request(r.e.sfm.now(), r.e.sfm.cfg.KeyframeInterval)
+	collapsed := r.gates[encoding].Request(why, r.e.sfm.now())
 	r.mu.Unlock()
 	if collapsed {
 		r.e.sfm.metrics.keyframesThrottled.Inc()
@@ -74,13 +77,13 @@ func (r *receiver) tick(now time.Duration) (soon bool) {
 	for i := range r.gates {
 		ssrc := r.ssrc[i].Load()
 		if ssrc == 0 {
-			soon = soon || r.gates[i].pending
+			soon = soon || r.gates[i].Pending()
 			continue
 		}
-		if r.gates[i].due(now, r.e.sfm.cfg.KeyframeInterval) {
+		if r.gates[i].Due(now) {
 			packets = append(packets, &rtcp.PictureLossIndication{MediaSSRC: ssrc})
 		}
-		soon = soon || r.gates[i].pending
+		soon = soon || r.gates[i].Pending()
 	}
 	r.mu.Unlock()
 	if packets != nil && r.pc.WriteRTCP(packets) == nil {
@@ -157,7 +160,7 @@ func (r *receiver) readRTP(track *webrtc.TrackRemote, stream *rtpstream.Stream) 
 			p.MarkVP8()
 			if p.Keyframe {
 				r.mu.Lock()
-				r.gates[stream.Encoding].arrived()
+				r.gates[stream.Encoding].Arrived()
 				r.mu.Unlock()
 			}
 		} else if r.levelID != 0 {

@@ -101,7 +101,7 @@ func (s *sender) readRTCP(read func([]byte) (int, error), now func() time.Durati
 					}
 				}
 			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
-				s.requestKeyframe()
+				s.lost(now())
 			case *rtcp.ReceiverReport:
 				s.noteReport(p, now())
 			}

@@ -47,6 +47,7 @@ type sender struct {
 	choice      layerChoice         // guarded by mu
 	maxTemporal uint8               // guarded by mu
 	askedAt     time.Duration       // guarded by mu; last keyframe request for the target, 0 is none
+	start       starter             // guarded by mu
 	budget      nackBudget          // guarded by mu
 	report      reportState         // guarded by mu
 	rtxSequence uint16              // guarded by mu
@@ -96,7 +97,9 @@ func (s *sender) activate(now time.Duration) {
 	s.mu.Lock()
 	s.choice.restart(now)
 	s.mu.Unlock()
-	s.retarget(now)
+	if s.retarget(now) {
+		s.egress.wake()
+	}
 }
 
 // want takes what the client shows of the source.
@@ -107,16 +110,8 @@ func (s *sender) want(w Wanted, now time.Duration) {
 		s.maxTemporal = maxTemporal(w.FPS)
 	}
 	s.mu.Unlock()
-	s.retarget(now)
-}
-
-// requestKeyframe passes on that the client lost its picture.
-func (s *sender) requestKeyframe() {
-	s.mu.Lock()
-	encoding := s.rewriter.Current()
-	s.mu.Unlock()
-	if encoding != noEncoding && s.kind == mesh.Video {
-		s.sub.RequestKeyframe(uint8(encoding))
+	if s.retarget(now) {
+		s.egress.wake()
 	}
 }
 
@@ -146,12 +141,13 @@ func (s *sender) retarget(now time.Duration) (waiting bool) {
 	}
 	current := s.rewriter.Current()
 	waiting = target != noEncoding && target != current
-	ask := waiting && s.kind == mesh.Video && (s.askedAt == 0 || now-s.askedAt >= keyframeRetry)
+	ask := waiting && s.kind == mesh.Video && (s.askedAt == 0 || now-s.askedAt >= keyframeRetry) &&
+		!s.media.Stream(uint8(target)).CanReplay(now, replayBytes)
 	if ask {
 		s.askedAt = now
 	}
 	demand := rtpstream.Demand{MaxTemporal: s.maxTemporal}
-	for _, e := range [...]int{target, current, s.choice.ideal} {
+	for _, e := range [...]int{target, current, s.choice.ideal, s.start.bridge - 1} {
 		if e != noEncoding && target != noEncoding {
 			demand.Encodings = demand.Encodings.With(uint8(e))
 		}
@@ -165,7 +161,7 @@ func (s *sender) retarget(now time.Duration) (waiting bool) {
 	}
 	s.sub.SetDemand(demand)
 	if ask {
-		s.sub.RequestKeyframe(uint8(target))
+		s.sub.RequestKeyframe(uint8(target), rtpstream.KeyframeForJoin)
 	}
 	return waiting
 }
@@ -214,12 +210,15 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 	}
 }
 
-// tick does what is due and reports whether it should be called again soon.
-func (s *sender) tick(now time.Duration) (soon bool) {
+// tick does what is due and reports whether it should be called again soon. It is called by the egress goroutine only.
+func (s *sender) tick(now time.Duration, buf *scratch) (soon bool) {
 	if !s.active.Load() {
 		return false
 	}
 	soon = s.retarget(now)
+	if s.kind == mesh.Video && s.catchUp(now, soon, buf) {
+		soon = s.retarget(now)
+	}
 	b := s.track.bound.Load()
 	if b == nil {
 		return soon

@@ -35,10 +35,16 @@ func (w *fakeWriter) WriteRTP(h *rtp.Header, payload []byte) (int, error) {
 	return len(payload), w.err
 }
 
-type fakeFeedback struct{ keyframes, changes int }
+type fakeFeedback struct {
+	keyframes, changes int
+	why                rtpstream.KeyframeReason
+}
 
-func (f *fakeFeedback) RequestKeyframe(uint8) { f.keyframes++ }
-func (f *fakeFeedback) DemandChanged()        { f.changes++ }
+func (f *fakeFeedback) RequestKeyframe(_ uint8, why rtpstream.KeyframeReason) {
+	f.keyframes++
+	f.why = why
+}
+func (f *fakeFeedback) DemandChanged() { f.changes++ }
 
 // bench is a sender without peer connections around it.
 type bench struct {
@@ -51,6 +57,7 @@ type bench struct {
 	buf      *scratch
 	pool     rtpstream.Pool
 	seq      uint16
+	now      time.Duration // of what is written
 	reports  [][]rtcp.Packet
 }
 
@@ -97,6 +104,7 @@ func (x *bench) write(encoding uint8, keyframe bool, extra ...byte) {
 	if err := p.Parse(len(raw)); err != nil {
 		x.t.Fatal(err)
 	}
+	p.Arrival = x.now
 	p.MarkVP8()
 	x.media.Stream(encoding).Write(p)
 	p.Release()
@@ -145,15 +153,15 @@ func TestSenderSwitchesAtKeyframes(t *testing.T) {
 	x := newBench(t, mesh.Video, 3, binding{ssrc: 7, payloadType: 96})
 	require.EqualValues(t, 0b100, x.media.Demand().Encodings)
 	require.Equal(t, 1, x.feedback.keyframes, "asked at once")
-	x.s.tick(time.Millisecond)
+	x.s.tick(time.Millisecond, x.buf)
 	require.Equal(t, 1, x.feedback.keyframes)
-	require.True(t, x.s.tick(keyframeRetry+1), "waits")
+	require.True(t, x.s.tick(keyframeRetry+1, x.buf), "waits")
 	require.Equal(t, 2, x.feedback.keyframes, "asked again")
 	x.write(2, false)
 	x.write(2, true)
 	x.drain(keyframeRetry + 2)
 	require.Len(t, x.w.list, 1)
-	require.False(t, x.s.tick(keyframeRetry+2))
+	require.False(t, x.s.tick(keyframeRetry+2, x.buf))
 
 	x.s.want(Wanted{Quality: 0}, time.Second)
 	require.EqualValues(t, 0b101, x.media.Demand().Encodings, "the current one until the switch")
@@ -172,7 +180,7 @@ func TestSenderSwitchesAtKeyframes(t *testing.T) {
 	x.s.close()
 	x.s.close()
 	require.Zero(t, x.media.Subscribers())
-	require.False(t, x.s.tick(2*time.Second))
+	require.False(t, x.s.tick(2*time.Second, x.buf))
 }
 
 func TestSenderAnswersWithRTX(t *testing.T) {
@@ -196,7 +204,7 @@ func TestSenderAnswersWithRTX(t *testing.T) {
 		feed = feed[1:]
 		return n, nil
 	}, func() time.Duration { return 1 })
-	require.Equal(t, before+1, x.feedback.keyframes)
+	require.Equal(t, before, x.feedback.keyframes, "the lost picture comes from what is kept")
 	require.Len(t, x.w.list, 3)
 	again := x.w.list[2]
 	require.EqualValues(t, 8, again.header.SSRC)
@@ -206,15 +214,77 @@ func TestSenderAnswersWithRTX(t *testing.T) {
 	require.Equal(t, original.payload, again.payload[2:])
 }
 
+// A client that begins, or lost its picture, gets the newest keyframe and what followed from what is kept; the publisher
+// hears of it when that is not enough.
+func TestSenderStartsFromThePast(t *testing.T) {
+	const s = time.Second
+	x := newBench(t, mesh.Video, 3, binding{ssrc: 7, payloadType: 96})
+	// Somebody else watches the small encoding.
+	x.media.Subscribe(watching{}).SetDemand(rtpstream.Demand{Encodings: 1, MaxTemporal: rtpstream.AllTemporal})
+	asked := x.feedback.keyframes
+	x.write(0, false)
+	x.write(0, true, 1)
+	for range 9 {
+		x.write(0, false, 1)
+	}
+	x.drain(s)
+	require.Empty(t, x.w.list)
+	x.s.tick(s, x.buf)
+	require.Len(t, x.w.list, 10, "the wanted encoding has nothing: a smaller one bridges the wait")
+	require.EqualValues(t, 0b101, x.media.Demand().Encodings)
+	x.write(0, false)
+	x.drain(s)
+	require.Len(t, x.w.list, 11)
+	x.write(2, true, 2)
+	x.drain(s)
+	require.Len(t, x.w.list, 12, "until its keyframe comes")
+	for i := 1; i < len(x.w.list); i++ {
+		require.Equal(t, x.w.list[i-1].header.SequenceNumber+1, x.w.list[i].header.SequenceNumber)
+		require.Positive(t, int32(x.w.list[i].header.Timestamp-x.w.list[i-1].header.Timestamp))
+	}
+	require.LessOrEqual(t, x.feedback.keyframes, asked+1)
+
+	asked = x.feedback.keyframes
+	x.now = 5 * s
+	x.write(2, false)
+	x.drain(5 * s)
+	for range 5 {
+		x.s.lost(5 * s)
+		x.s.tick(5*s, x.buf)
+	}
+	require.Len(t, x.w.list, 15, "the keyframe and one more, once")
+	x.s.lost(5*s + replayFlight - 1)
+	require.Equal(t, asked, x.feedback.keyframes)
+	x.s.lost(6 * s)
+	require.Equal(t, asked+1, x.feedback.keyframes, "it did not help")
+	require.Equal(t, rtpstream.KeyframeForRepair, x.feedback.why)
+
+	// The small encoding is wanted and kept: no request, no wait.
+	x.now = 7 * s
+	x.write(0, true)
+	x.write(0, false)
+	x.drain(7 * s)
+	n := len(x.w.list)
+	x.s.want(Wanted{Quality: 0}, 7*s)
+	x.s.tick(7*s, x.buf)
+	require.Len(t, x.w.list, n+2)
+	require.Equal(t, asked+1, x.feedback.keyframes)
+	require.EqualValues(t, 0b001, x.media.Demand().Encodings)
+}
+
+type watching struct{}
+
+func (watching) WritePacket(*rtpstream.Packet) {}
+
 // RFC 3550 §6.4.1: a report maps an instant on the publisher's clock to the timestamp as sent.
 func TestSenderReports(t *testing.T) {
 	x := newBench(t, mesh.Video, 1, binding{ssrc: 7, payloadType: 96})
 	x.write(0, true)
 	x.drain(1)
-	x.s.tick(2)
+	x.s.tick(2, x.buf)
 	require.Empty(t, x.reports, "the publisher's clock is not known")
 	x.media.Stream(0).SetClock(rtpstream.SenderClock{NTP: 50 << 32, RTPTimestamp: 3000})
-	x.s.tick(3)
+	x.s.tick(3, x.buf)
 	require.Len(t, x.reports, 1)
 	sr := x.reports[0][0].(*rtcp.SenderReport)
 	require.EqualValues(t, 50<<32, sr.NTPTime)
@@ -225,9 +295,9 @@ func TestSenderReports(t *testing.T) {
 		x.write(0, false)
 		x.drain(4)
 	}
-	x.s.tick(4)
+	x.s.tick(4, x.buf)
 	require.Len(t, x.reports, 1, "not before a second has passed")
-	x.s.tick(2 * time.Second)
+	x.s.tick(2*time.Second, x.buf)
 	require.Len(t, x.reports, 2)
 	sr = x.reports[1][0].(*rtcp.SenderReport)
 	require.EqualValues(t, 50<<32+1<<31, sr.NTPTime)

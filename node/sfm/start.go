@@ -1,0 +1,100 @@
+package sfm
+
+import (
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// This file is how a client gets its first picture, or one it lost, without the publisher: from what came since the
+// latest keyframe, which is sent at once and decoded in no time (rtpstream.Rewriter.Replay).
+
+// replayBytes is the most that is sent at once: 1.8 s of 1.7 Mbit/s, all that is kept of slower encodings.
+const replayBytes = 384 << 10
+
+// What a client that tells of a lost picture gets, by the time since it last got one from the past.
+const (
+	replayFlight   = 500 * time.Millisecond // nothing: it asked before that had arrived
+	replayPatience = 2 * time.Second        // a keyframe of the publisher: the past did not help
+)
+
+// starter is what a sender remembers of beginning. It is guarded by the sender's mutex.
+type starter struct {
+	bridge   int           // encoding to begin with until the target's keyframe comes, plus one; 0 is none
+	lost     bool          // the client lost its picture
+	replayed time.Duration // when the client last got the past; 0 is never
+}
+
+// lost notes that the client lost its picture.
+func (s *sender) lost(now time.Duration) {
+	s.mu.Lock()
+	encoding := s.rewriter.Current()
+	early := s.start.replayed != 0 && now-s.start.replayed < replayFlight
+	if encoding == noEncoding || early || s.rewriter.Target() == noEncoding {
+		s.mu.Unlock()
+		return
+	}
+	failed := s.start.replayed != 0 && now-s.start.replayed < replayPatience
+	if !failed && s.media.Stream(uint8(encoding)).CanReplay(now, replayBytes) {
+		s.start.lost = true
+		s.mu.Unlock()
+		s.egress.wake()
+		return
+	}
+	s.mu.Unlock()
+	s.sub.RequestKeyframe(uint8(encoding), rtpstream.KeyframeForRepair)
+}
+
+// catchUp sends what came since the latest keyframe when the client waits for one, and reports whether it did. Without
+// anything of the wanted encoding, a client without a picture begins with a smaller one.
+func (s *sender) catchUp(now time.Duration, waiting bool, buf *scratch) bool {
+	s.mu.Lock()
+	target, current, lost := s.rewriter.Target(), s.rewriter.Current(), s.start.lost
+	s.start.lost = false
+	s.mu.Unlock()
+	switch {
+	case waiting && s.replay(target, now, buf):
+		return true
+	case waiting && current == noEncoding:
+		for e := target - 1; e >= 0; e-- {
+			if s.media.Stream(uint8(e)).CanReplay(now, replayBytes) {
+				s.bridge(e + 1)
+				s.retarget(now) // what comes after the past is wanted too
+				done := s.replay(e, now, buf)
+				s.bridge(0)
+				return done
+			}
+		}
+	case lost && current != noEncoding:
+		return s.replay(current, now, buf)
+	}
+	return false
+}
+
+func (s *sender) bridge(e int) {
+	s.mu.Lock()
+	s.start.bridge = e
+	s.mu.Unlock()
+}
+
+// replay sends what came of an encoding since its latest keyframe, and goes on with it. It reports whether there was
+// anything. The source knows already that the encoding is wanted.
+func (s *sender) replay(encoding int, now time.Duration, buf *scratch) bool {
+	packets := s.media.Stream(uint8(encoding)).Replay(now, replayBytes, buf.past[:0])
+	if len(packets) == 0 {
+		return false
+	}
+	s.mu.Lock()
+	s.rewriter.Replay(packets)
+	s.start.replayed = now
+	s.mu.Unlock()
+	for i, p := range packets {
+		s.forward(p, now, buf)
+		p.Release()
+		packets[i] = nil
+	}
+	buf.past = packets[:0]
+	s.metrics.replays.Inc()
+	s.egress.wake() // the report that places the new timestamps in time
+	return true
+}
