@@ -142,13 +142,13 @@ func TestKeyframeRequestsCollapse(t *testing.T) {
 		require.Equal(t, 1, cam.asked(0), "answered: no more requests")
 
 		for range 20 {
-			sub.RequestKeyframe(0)
+			sub.RequestKeyframe(0, rtpstream.KeyframeForJoin)
 		}
 		time.Sleep(200 * time.Millisecond)
 		require.Equal(t, 2, cam.asked(0), "twenty wishes are one request")
 		time.Sleep(250 * time.Millisecond)
 		require.Equal(t, 3, cam.asked(0), "asked again after 300 ms without a keyframe")
-		sub.RequestKeyframe(1)
+		sub.RequestKeyframe(1, rtpstream.KeyframeForJoin)
 		time.Sleep(100 * time.Millisecond)
 		require.Zero(t, cam.asked(1), "nobody wants that encoding")
 	})

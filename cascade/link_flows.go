@@ -201,7 +201,11 @@ func (l *link) serveKeyframe(m *cascadepb.KeyframeRequest) {
 		return
 	}
 	f.keyframe[e] = now
-	f.sub.RequestKeyframe(e)
+	why := rtpstream.KeyframeForJoin
+	if m.GetLost() {
+		why = rtpstream.KeyframeForRepair
+	}
+	f.sub.RequestKeyframe(e, why)
 }
 
 func (l *link) servedFlow(id uint32) *sendFlow {

@@ -48,9 +48,9 @@ type pull struct {
 	audio  bool
 	media  *rtpstream.Source // of the remote, shared by its pulls
 
-	wantKey  [rtpstream.MaxEncodings]atomic.Bool
-	flowing  atomic.Bool   // packets came since the flow was opened
-	refusals atomic.Uint32 // since the flow was last accepted
+	wantKey  [rtpstream.MaxEncodings]atomic.Uint32 // a keyframe is wanted: 0 or one more than the rtpstream.KeyframeReason
+	flowing  atomic.Bool                           // packets came since the flow was opened
+	refusals atomic.Uint32                         // since the flow was last accepted
 
 	state     pullState
 	link      *link // of the flow
@@ -72,7 +72,7 @@ type pull struct {
 // held over the sinks: it makes one writer of two links, and nothing else ever takes it.
 func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
 	if pkt.Keyframe {
-		pl.wantKey[s.Encoding].Store(false)
+		pl.wantKey[s.Encoding].Store(0)
 	}
 	pl.remote.writeMu.Lock()
 	s.Write(pkt)
@@ -168,8 +168,15 @@ func (pl *pull) wish(set rtpstream.EncodingSet) {
 	for e := range uint8(rtpstream.MaxEncodings) {
 		pl.keySent[e], pl.keyTries[e] = 0, 0
 		if set.Has(e) && !pl.audio {
-			pl.wantKey[e].Store(true)
+			pl.want(e, rtpstream.KeyframeForJoin)
 		}
+	}
+}
+
+// want notes that a keyframe is needed. Any goroutine.
+func (pl *pull) want(e uint8, why rtpstream.KeyframeReason) {
+	if !pl.wantKey[e].CompareAndSwap(0, 1+uint32(why)) && why != rtpstream.KeyframeForJoin {
+		pl.wantKey[e].Store(1 + uint32(why))
 	}
 }
 
@@ -202,7 +209,7 @@ func (pl *pull) demand(now time.Duration, want rtpstream.Demand, path []mesh.Nod
 	for e := range uint8(rtpstream.MaxEncodings) {
 		if added.Has(e) && !pl.audio {
 			pl.keySent[e], pl.keyTries[e] = 0, 0
-			pl.wantKey[e].Store(true)
+			pl.want(e, rtpstream.KeyframeForJoin)
 		}
 	}
 	return never
@@ -215,12 +222,13 @@ func (pl *pull) keyframes(now time.Duration, want rtpstream.Demand) time.Duratio
 	}
 	due := never
 	for e := range uint8(rtpstream.MaxEncodings) {
-		if !pl.wantKey[e].Load() {
+		why := pl.wantKey[e].Load()
+		if why == 0 {
 			pl.keyTries[e] = 0
 			continue
 		}
 		if !want.Encodings.Has(e) {
-			pl.wantKey[e].Store(false)
+			pl.wantKey[e].Store(0)
 			continue
 		}
 		gap := max(keyframeGap, pl.link.roundTrip()*3/2)
@@ -236,7 +244,9 @@ func (pl *pull) keyframes(now time.Duration, want rtpstream.Demand) time.Duratio
 		due = min(due, now+gap)
 		pl.peer.stats.keyframesOut.Add(1)
 		pl.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_KeyframeRequest{
-			KeyframeRequest: &cascadepb.KeyframeRequest{FlowId: pl.flow, Encoding: uint32(e)},
+			KeyframeRequest: &cascadepb.KeyframeRequest{
+				FlowId: pl.flow, Encoding: uint32(e), Lost: why > 1+uint32(rtpstream.KeyframeForJoin),
+			},
 		}})
 	}
 	return due

@@ -124,12 +124,12 @@ func (r *remote) newPullLocked(from mesh.NodeID) *pull {
 }
 
 // RequestKeyframe notes the wish; the peer's goroutine sends it, unless one is under way.
-func (r *remote) RequestKeyframe(encoding uint8) {
+func (r *remote) RequestKeyframe(encoding uint8, why rtpstream.KeyframeReason) {
 	if encoding >= rtpstream.MaxEncodings || r.media.Info.Audio {
 		return
 	}
 	for _, pl := range r.pulls() {
-		pl.wantKey[encoding].Store(true)
+		pl.want(encoding, why)
 		pl.peer.signal()
 	}
 }

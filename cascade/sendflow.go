@@ -60,7 +60,7 @@ func (f *sendFlow) mend(now time.Duration) {
 		}
 		f.broken[e].Store(false)
 		f.mended[e] = now
-		f.sub.RequestKeyframe(uint8(e))
+		f.sub.RequestKeyframe(uint8(e), rtpstream.KeyframeForRepair)
 	}
 }
 

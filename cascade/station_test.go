@@ -112,7 +112,7 @@ func newCamera(id string, audio bool, encodings int) *camera {
 	return c
 }
 
-func (c *camera) RequestKeyframe(e uint8) {
+func (c *camera) RequestKeyframe(e uint8, _ rtpstream.KeyframeReason) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.keyframes[e]++

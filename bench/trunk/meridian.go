@@ -97,8 +97,8 @@ type meridianSending struct {
 // deaf ignores what consumers ask for: the workload goes by its own schedule.
 type deaf struct{}
 
-func (deaf) RequestKeyframe(uint8) {}
-func (deaf) DemandChanged()        {}
+func (deaf) RequestKeyframe(uint8, rtpstream.KeyframeReason) {}
+func (deaf) DemandChanged()                                  {}
 
 func newMeridianSending(ctx context.Context, j *job, w *wire, peer netip.AddrPort, load *workload) (*meridianSending, error) {
 	s := new(meridianSending)

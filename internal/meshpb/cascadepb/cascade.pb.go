@@ -33,6 +33,8 @@ const (
 	Feature_FEATURE_FEC Feature = 1
 	// Report and padding frames, and FlowLimit.
 	Feature_FEATURE_RATE Feature = 2
+	// Media frames that tell what was left out on purpose before them.
+	Feature_FEATURE_WITHHELD Feature = 8
 )
 
 // Enum value maps for Feature.
@@ -41,11 +43,13 @@ var (
 		0: "FEATURE_UNSPECIFIED",
 		1: "FEATURE_FEC",
 		2: "FEATURE_RATE",
+		8: "FEATURE_WITHHELD",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED": 0,
 		"FEATURE_FEC":         1,
 		"FEATURE_RATE":        2,
+		"FEATURE_WITHHELD":    8,
 	}
 )
 
@@ -930,7 +934,10 @@ type Demand struct {
 	// Bit i wants encoding i.
 	Encodings uint32 `protobuf:"varint,1,opt,name=encodings,proto3" json:"encodings,omitempty"`
 	// Highest temporal layer wanted, 255 for all.
-	MaxTemporal   uint32 `protobuf:"varint,2,opt,name=max_temporal,json=maxTemporal,proto3" json:"max_temporal,omitempty"`
+	MaxTemporal uint32 `protobuf:"varint,2,opt,name=max_temporal,json=maxTemporal,proto3" json:"max_temporal,omitempty"`
+	// Bit i asks for what was kept of encoding i since its latest keyframe, in front of what comes: for a receiver that has
+	// nothing of it yet. A release that lacks the field is asked for a keyframe.
+	Replay        uint32 `protobuf:"varint,3,opt,name=replay,proto3" json:"replay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -975,6 +982,13 @@ func (x *Demand) GetEncodings() uint32 {
 func (x *Demand) GetMaxTemporal() uint32 {
 	if x != nil {
 		return x.MaxTemporal
+	}
+	return 0
+}
+
+func (x *Demand) GetReplay() uint32 {
+	if x != nil {
+		return x.Replay
 	}
 	return 0
 }
@@ -1434,9 +1448,11 @@ func (x *FlowClose) GetFlowId() uint32 {
 
 // KeyframeRequest asks for a keyframe of one encoding.
 type KeyframeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	FlowId        uint32                 `protobuf:"varint,1,opt,name=flow_id,json=flowId,proto3" json:"flow_id,omitempty"`
-	Encoding      uint32                 `protobuf:"varint,2,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	FlowId   uint32                 `protobuf:"varint,1,opt,name=flow_id,json=flowId,proto3" json:"flow_id,omitempty"`
+	Encoding uint32                 `protobuf:"varint,2,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// Somebody lost a picture that was there; else somebody begins.
+	Lost          bool `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1483,6 +1499,13 @@ func (x *KeyframeRequest) GetEncoding() uint32 {
 		return x.Encoding
 	}
 	return 0
+}
+
+func (x *KeyframeRequest) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
 }
 
 // ClockUpdate carries the publisher's own mapping of NTP to RTP time (RFC 3550 §6.4.1), verbatim.
@@ -1715,10 +1738,11 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x04Ping\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\"\x1c\n" +
 	"\x04Pong\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\x04R\x05token\"I\n" +
+	"\x05token\x18\x01 \x01(\x04R\x05token\"a\n" +
 	"\x06Demand\x12\x1c\n" +
 	"\tencodings\x18\x01 \x01(\rR\tencodings\x12!\n" +
-	"\fmax_temporal\x18\x02 \x01(\rR\vmaxTemporal\"\xa0\x02\n" +
+	"\fmax_temporal\x18\x02 \x01(\rR\vmaxTemporal\x12\x16\n" +
+	"\x06replay\x18\x03 \x01(\rR\x06replay\"\xa0\x02\n" +
 	"\bFlowOpen\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\aflow_id\x18\x02 \x01(\rR\x06flowId\x12\x12\n" +
@@ -1754,10 +1778,11 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x12\x1c\n" +
 	"\tencodings\x18\x02 \x01(\rR\tencodings\"$\n" +
 	"\tFlowClose\x12\x17\n" +
-	"\aflow_id\x18\x01 \x01(\rR\x06flowId\"F\n" +
+	"\aflow_id\x18\x01 \x01(\rR\x06flowId\"Z\n" +
 	"\x0fKeyframeRequest\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x12\x1a\n" +
-	"\bencoding\x18\x02 \x01(\rR\bencoding\"y\n" +
+	"\bencoding\x18\x02 \x01(\rR\bencoding\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\bR\x04lost\"y\n" +
 	"\vClockUpdate\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x12\x1a\n" +
 	"\bencoding\x18\x02 \x01(\rR\bencoding\x12\x10\n" +
@@ -1768,11 +1793,12 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLaneHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x06R\asession\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index*E\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index*[\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFEATURE_FEC\x10\x01\x12\x10\n" +
-	"\fFEATURE_RATE\x10\x02*\xb0\x02\n" +
+	"\fFEATURE_RATE\x10\x02\x12\x14\n" +
+	"\x10FEATURE_WITHHELD\x10\b*\xb0\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLOSE_REASON_SHUTDOWN\x10\x01\x12\x15\n" +
