@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
@@ -72,6 +74,20 @@ func (n *fakeNet) remember(c *fakeConn)                        { n.mu.Lock(); n.
 func (n *fakeNet) rememberPipe(c net.Conn)          { n.mu.Lock(); n.pipes = append(n.pipes, c); n.mu.Unlock() }
 func resolveAny(mesh.NodeID) (netip.AddrPort, bool) { return netip.AddrPort{}, true }
 
+// forget lets go of media connections that have ended.
+func (n *fakeNet) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.conns = slices.DeleteFunc(n.conns, func(c *fakeConn) bool {
+		select {
+		case <-c.done:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
 // breakLanes ends every media connection of the node, breakControl every control stream.
 func (n *fakeNet) breakLanes() {
 	n.mu.Lock()
@@ -129,6 +145,7 @@ type fakeConn struct {
 	streams    chan net.Conn
 	done       chan struct{}
 	once       *sync.Once
+	stuck      atomic.Bool
 	last       time.Time // latest arrival over there; guarded by hub.mu
 }
 
@@ -150,6 +167,10 @@ func (c *fakeConn) SendDatagram(b []byte) error {
 	}
 	if len(b) > c.hub.max {
 		return meshnet.ErrDatagramTooLarge
+	}
+	if c.stuck.Load() {
+		<-c.done
+		return net.ErrClosed
 	}
 	if c.hub.rate > 0 {
 		time.Sleep(time.Duration(len(b)) * time.Second / time.Duration(c.hub.rate))

@@ -2,6 +2,7 @@ package cascade
 
 import (
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,8 @@ type liar struct {
 		Close() error
 	}
 	answers chan *cascadepb.LinkMessage
+	net     *fakeNet
+	deaf    atomic.Bool // it reads no control messages any more
 }
 
 func newLiar(t *testing.T, h *hub, peer mesh.NodeID) *liar {
@@ -42,7 +45,7 @@ func newLiar(t *testing.T, h *hub, peer mesh.NodeID) *liar {
 	h.join(n)
 	s, err := n.OpenControl(t.Context(), peer)
 	require.NoError(t, err)
-	l := &liar{control: s, answers: make(chan *cascadepb.LinkMessage, 10000)}
+	l := &liar{control: s, answers: make(chan *cascadepb.LinkMessage, 100_000), net: n}
 	l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Hello{Hello: &cascadepb.Hello{
 		Version: 1, MinVersion: 1, Session: 1, Lanes: 2,
 	}}})
@@ -50,7 +53,7 @@ func newLiar(t *testing.T, h *hub, peer mesh.NodeID) *liar {
 		defer close(l.answers)
 		for {
 			m := new(cascadepb.LinkMessage)
-			if meshnet.ReadMessage(s, 1<<20, m) != nil {
+			if meshnet.ReadMessage(s, 1<<20, m) != nil || l.deaf.Load() {
 				return
 			}
 			l.answers <- m

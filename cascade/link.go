@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -203,11 +204,16 @@ func (l *link) writeControl() {
 				continue
 			}
 		}
+		_ = l.control.SetWriteDeadline(time.Now().Add(l.c.cfg.OpenTimeout)) // without one the write fails as soon as the stream ends
 		if l.ctx.Err() != nil {
 			l.farewell()
 			return
 		}
 		if err := meshnet.WriteMessage(l.control, m); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				l.peer.stats.drop(dropBadControl)
+				l.close(cascadepb.CloseReason_CLOSE_REASON_OVERFLOW)
+			}
 			l.cancel(err)
 			return
 		}

@@ -174,7 +174,9 @@ func (l *link) changeFlow(m *cascadepb.FlowDemand) bool {
 			return true
 		}
 	}
-	f.setDemand(m.GetDemand())
+	if !f.wish(m.GetDemand(), l.c.now()) {
+		l.peer.stats.drop(dropHurried)
+	}
 	return true
 }
 
@@ -263,6 +265,7 @@ func (l *link) flowNews(f *sendFlow) {
 		return
 	}
 	f.mend(l.c.now())
+	f.grant()
 	for e := range uint8(src.Info.Encodings) {
 		clock := src.Stream(e).Clock()
 		if clock == nil || f.clocks[e].Swap(clock) == clock {

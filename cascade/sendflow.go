@@ -5,7 +5,15 @@ import (
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// A puller says what it wants every demandGap at most. What comes faster than this waits for the ticker, and only the
+// last of it counts: whoever flaps wakes the source no more often.
+const (
+	flowDemandRate  = 50 // a second
+	flowDemandBurst = 20
 )
 
 // mendGap is between keyframes asked for because of drops on this node.
@@ -28,6 +36,10 @@ type sendFlow struct {
 	broken   [rtpstream.MaxEncodings]atomic.Bool                           // a packet others build on was dropped: a keyframe is due
 	mended   [rtpstream.MaxEncodings]time.Duration                         // last keyframe asked for because of that; ticker only
 
+	demands  int                              // that may come at once; readControl only
+	demandAt time.Duration                    // when that was so; readControl only
+	waiting  atomic.Pointer[cascadepb.Demand] // what came too fast: the ticker's business
+
 	path []mesh.NodeID // guarded by Cascade.mu; written by readControl only
 	hops uint32        // the same
 
@@ -46,6 +58,28 @@ func (f *sendFlow) WritePacket(p *rtpstream.Packet) {
 		return
 	}
 	f.link.tx.write(f, p, f.link.c.now())
+}
+
+// wish takes a new demand of the puller, or leaves it to the ticker when they come too fast. It reports which.
+func (f *sendFlow) wish(m *cascadepb.Demand, now time.Duration) (taken bool) {
+	if grown := int((now - f.demandAt) * flowDemandRate / time.Second); grown > 0 {
+		f.demands, f.demandAt = min(f.demands+grown, flowDemandBurst), now
+	}
+	if f.demands == 0 || f.waiting.Load() != nil { // none overtakes another
+		f.waiting.Store(m)
+		return false
+	}
+	f.demands--
+	f.setDemand(m)
+	return true
+}
+
+// grant takes the demand that waits, if one does. Ticker only.
+func (f *sendFlow) grant() {
+	if m := f.waiting.Load(); m != nil {
+		f.setDemand(m)
+		f.waiting.CompareAndSwap(m, nil) // else another came meanwhile
+	}
 }
 
 func (f *sendFlow) encoding(p *rtpstream.Packet) *sendEncoding {
