@@ -72,7 +72,7 @@ func (s *stage) film() {
 		select {
 		case <-s.stop:
 			return
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(4 * time.Millisecond):
 			s.witness.write(0)
 			s.sent.Add(1)
 		}
@@ -144,8 +144,8 @@ func (s *stage) got(c *fakeConn, f frame) {
 
 // linked reports whether a still has the liar's link.
 func (s *stage) linked() bool {
-	s.a.mu.Lock()
-	defer s.a.mu.Unlock()
+	s.a.Cascade.mu.Lock()
+	defer s.a.Cascade.mu.Unlock()
 	p := s.a.peers["liar"]
 	return p != nil && p.link != nil
 }
@@ -227,13 +227,13 @@ func TestLyingLanesAreBounded(t *testing.T) {
 			}
 		}, dropGarbage, 201, closed},
 		{"flows never opened", func(s *stage, lane *fakeConn) {
-			for i := range uint32(20_000) {
+			for i := range uint32(2_000) {
 				_ = lane.SendDatagram(mediaFrame(1000+i%15_000, i+1, rtpOf(uint16(i), 1000)))
 				if i%100 == 0 {
 					time.Sleep(time.Millisecond)
 				}
 			}
-		}, dropUnknownFlow, 19_000, !closed},
+		}, dropUnknownFlow, 1_900, !closed},
 		{"replays", func(s *stage, lane *fakeConn) {
 			tv := s.push()
 			for range 100 {
@@ -247,16 +247,16 @@ func TestLyingLanesAreBounded(t *testing.T) {
 		}, dropDuplicate, 9_900, !closed},
 		{"halves without the other", func(s *stage, lane *fakeConn) {
 			s.push()
-			for i := range uint32(5_000) {
+			for i := range uint32(2_000) {
 				_ = lane.SendDatagram(appendMedia(nil, &mediaHeader{Flow: 1, LinkSeq: 2*i + 1, Class: classRest, Total: 1400}, rtpOf(uint16(i), 1000), true))
 				if i%50 == 0 {
 					time.Sleep(time.Millisecond)
 				}
 			}
-		}, dropReassembly, 4_900, !closed},
+		}, dropReassembly, 1_900, !closed},
 		{"halves that do not fit together", func(s *stage, lane *fakeConn) {
 			s.push()
-			for i := range uint32(5_000) {
+			for i := range uint32(2_000) {
 				_ = lane.SendDatagram(appendMedia(nil, &mediaHeader{
 					Flow: 1, LinkSeq: i + 1, Class: classRest, Total: 1400, Second: i%2 == 1,
 				}, rtpOf(uint16(i), 1000+int(i)%3), true))
@@ -264,11 +264,11 @@ func TestLyingLanesAreBounded(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 			}
-		}, dropReassembly, 1000, !closed},
+		}, dropReassembly, 500, !closed},
 		{"link sequence numbers all over", func(s *stage, lane *fakeConn) {
 			s.push()
 			rnd := rand.New(rand.NewPCG(1, 2))
-			for i := range uint32(5_000) {
+			for i := range uint32(2_000) {
 				_ = lane.SendDatagram(mediaFrame(1, rnd.Uint32(), rtpOf(uint16(i), 500)))
 				if i%50 == 0 {
 					time.Sleep(time.Millisecond)
@@ -278,7 +278,7 @@ func TestLyingLanesAreBounded(t *testing.T) {
 		}, dropDuplicate, 1, !closed},
 		{"probes that announce what was never sent", func(s *stage, lane *fakeConn) {
 			s.push()
-			for i := range uint32(5_000) {
+			for i := range uint32(2_000) {
 				_ = lane.SendDatagram(appendProbe(nil, probe{Sent: time.Second, Highest: i << 20, Loss: 65535, Burst: 255}))
 				if i%50 == 0 {
 					time.Sleep(time.Millisecond)
@@ -286,7 +286,7 @@ func TestLyingLanesAreBounded(t *testing.T) {
 			}
 		}, dropGarbage, 0, !closed},
 		{"answers to nothing", func(s *stage, lane *fakeConn) {
-			for i := range 5_000 {
+			for i := range 2_000 {
 				_ = lane.SendDatagram(appendAnswer(nil, time.Duration(i)*time.Millisecond))
 			}
 		}, dropGarbage, 0, !closed},
@@ -294,7 +294,7 @@ func TestLyingLanesAreBounded(t *testing.T) {
 			s.push()
 			rnd := rand.New(rand.NewPCG(3, 4))
 			symbol := make([]byte, 600)
-			for i := range uint32(3_000) {
+			for i := range uint32(1_500) {
 				for c := range symbol {
 					symbol[c] = byte(rnd.Uint32())
 				}
@@ -309,9 +309,9 @@ func TestLyingLanesAreBounded(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 			}
-		}, dropGarbage, 20, !closed},
+		}, dropGarbage, 3, !closed},
 		{"parity for everything at once", func(s *stage, lane *fakeConn) {
-			for i := range uint32(5_000) {
+			for i := range uint32(2_000) {
 				body := appendParity(nil, parityHeader{Base: i * 1000, Packets: 128, Index: 39, Parity: 40}, make([]byte, 1000))
 				_ = lane.SendDatagram(append(appendFrameHead(nil, frameParity, len(body), true), body...))
 				if i%50 == 0 {
@@ -322,10 +322,10 @@ func TestLyingLanesAreBounded(t *testing.T) {
 		{"asks for everything for ever", func(s *stage, lane *fakeConn) {
 			s.pull(1, "TR_witness")
 			time.Sleep(100 * time.Millisecond)
-			for range 2_000 { // 2 s
-				s.a.mu.Lock()
+			for range 1_000 {
+				s.a.Cascade.mu.Lock()
 				l := s.a.peers["liar"].link
-				s.a.mu.Unlock()
+				s.a.Cascade.mu.Unlock()
 				top := uint64(l.tx.highest())
 				var seqs []uint64
 				for q := top - min(top-1, 900); q <= top; q++ {
@@ -338,9 +338,9 @@ func TestLyingLanesAreBounded(t *testing.T) {
 			first := s.mediaBytes.Load() - s.rtxBytes.Load()
 			require.Greater(t, s.rtx.Load(), int64(10))
 			require.LessOrEqual(t, s.rtxBytes.Load(), first*budgetPercent/100+budgetStart, "repair stays in its budget")
-		}, dropBudget, 1000, !closed},
+		}, dropBudget, 300, !closed},
 		{"NACKs for what was never sent", func(s *stage, lane *fakeConn) {
-			for i := range uint64(2_000) {
+			for i := range uint64(1_000) {
 				b, _ := appendNack(nil, []uint64{i * 1000, i*1000 + 5, 1<<32 - 1 - i})
 				_ = lane.SendDatagram(b)
 			}
@@ -401,7 +401,7 @@ func TestFloodsOfFlows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, false, func(c *Config) { c.MaxFlows = 200 })
 		s.lanes()
-		for i := range uint32(20_000) { // opened and closed, and far more than there may be
+		for i := range uint32(5_000) { // opened and closed, and far more than there may be
 			s.pull(i%maxFlowIDs, "TR_witness")
 			if i%3 != 0 {
 				s.l.say(t, &cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowClose{FlowClose: &cascadepb.FlowClose{FlowId: i % maxFlowIDs}}})
@@ -423,7 +423,7 @@ func TestFloodOfClocksAndAnswers(t *testing.T) {
 		s := newStage(t, false)
 		s.lanes()
 		tv := s.push()
-		for i := range uint32(5_000) {
+		for i := range uint32(2_000) {
 			for _, m := range []*cascadepb.LinkMessage{
 				{Body: &cascadepb.LinkMessage_ClockUpdate{ClockUpdate: &cascadepb.ClockUpdate{FlowId: 1, Ntp: ^uint64(0) - uint64(i), RtpTimestamp: i << 20}}},
 				{Body: &cascadepb.LinkMessage_FlowAccept{FlowAccept: &cascadepb.FlowAccept{FlowId: 1}}},
@@ -472,7 +472,7 @@ func TestPeerThatReadsNoMedia(t *testing.T) {
 				} else {
 					s.a.net.hub.setDrop(func(_, to mesh.NodeID, _ *fakeConn, _ []byte) bool { return to == "liar" })
 				}
-				time.Sleep(30 * time.Second)
+				time.Sleep(8 * time.Second)
 				st := s.a.status(t, "liar")
 				require.False(t, st.Up)
 				require.Equal(t, cascadepb.CloseReason_CLOSE_REASON_SILENT, s.l.last().GetLinkClose().GetReason())
@@ -487,7 +487,7 @@ func TestFloodOfGreetings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, false)
 		before := runtime.NumGoroutine()
-		for i := range uint64(300) {
+		for i := range uint64(100) {
 			conn, err := s.l.net.OpenControl(t.Context(), "a")
 			require.NoError(t, err)
 			go func() { // it reads all answers
