@@ -205,6 +205,8 @@ func (n *Node) resume(req signal.JoinRequest) *session {
 			s.conn = nil
 			s.superseded++
 		}
+		s.moved = req.ReconnectReason != signal.ReconnectSignalLost || req.RemoteAddr != s.req.RemoteAddr
+		s.req.RemoteAddr = req.RemoteAddr
 		found = s
 	})
 	if found == nil {
@@ -229,7 +231,11 @@ func (s *session) reattach(c *signal.Conn) {
 		s.room.qualities = map[mesh.ParticipantID]mesh.Quality{} // it missed some: tell all again
 		s.refreshToken()
 		if !s.req.SinglePC && s.record.Permission.CanSubscribe {
-			s.endpoint.RestartICE()
+			if s.moved {
+				s.endpoint.RestartICE()
+			} else {
+				s.endpoint.CheckPath()
+			}
 		}
 		s.log.Info("participant resumed")
 	})

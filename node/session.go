@@ -38,6 +38,7 @@ type session struct {
 	arrived      arrivals               // at the last look at its connection
 	superseded   int                    // older connections whose end is still to be told
 	lostAt       time.Time              // when signalling was lost
+	moved        bool                   // resumed from another address, or for another reason than lost signalling
 	failedAt     time.Time              // when media failed
 	tokenAt      time.Time
 	ended        bool

@@ -20,6 +20,7 @@ type connection struct {
 	pc      *webrtc.PeerConnection
 	api     *webrtc.API
 	pending []webrtc.ICECandidateInit // came before the description
+	held    path                      // of before an ICE restart; none: without a socket
 }
 
 // connect makes a peer connection whose events come to the loop.
@@ -135,6 +136,9 @@ func (e *Endpoint) connectionChanged(c *connection) {
 		return // was replaced
 	}
 	state := c.pc.ConnectionState()
+	if state == webrtc.PeerConnectionStateConnected {
+		e.releasePath(c)
+	}
 	if state == webrtc.PeerConnectionStateConnected && c == e.sub {
 		e.activateSenders()
 	}

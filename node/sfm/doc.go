@@ -21,6 +21,9 @@
 // sections are needed it is asked to (NeedSections). M-lines are never removed: what is unsubscribed goes inactive and is
 // used again once the client has seen that.
 //
+// While a client restarts ICE its media goes on over the old path (held.go). One that lost its signalling alone keeps its
+// subscriber connection as it is (restart.go).
+//
 // # Goroutines
 //
 //   - Endpoint loop, one per endpoint: reads commands and connection events, calls the Handler; ends with Close.

@@ -42,6 +42,7 @@ type Endpoint struct {
 	publishing    *publishing
 	subscriptions []*subscription // in the order asked for
 	offers        offerState      // dual peer connection
+	doubt         pathDoubt       // dual peer connection
 	sections      sectionState    // single peer connection
 	state         atomic.Uint32   // State; written by the loop
 	connected     bool            // was once
@@ -106,6 +107,10 @@ func (e *Endpoint) SetPermission(publish, subscribe bool) {
 
 // RestartICE makes new ICE credentials for the subscriber connection. Clients restart the others themselves.
 func (e *Endpoint) RestartICE() { e.do(e.restartICE) }
+
+// CheckPath is RestartICE if nothing comes from the client within pathPatience: a client that lost its signalling alone
+// keeps its media as it is.
+func (e *Endpoint) CheckPath() { e.do(e.checkPath) }
 
 // SendData sends one message on the client's reliable or lossy channel. Lossy messages are dropped when the client does
 // not keep up or has no channel yet; reliable ones wait for the channel, within bounds. It returns ErrDataTooLarge,
@@ -179,6 +184,7 @@ func (e *Endpoint) loop() {
 			e.tellDemand()
 		case <-tick.C:
 			e.tellDemand()
+			e.judgePath()
 		}
 		// What several commands in a row ask for is negotiated once.
 		if len(e.commands) == 0 && e.ctx.Err() == nil {
@@ -199,6 +205,7 @@ func (e *Endpoint) shutdown() {
 	e.lossy.close()
 	for _, c := range []*connection{e.pub, e.sub} {
 		if c != nil {
+			e.releasePath(c)
 			_ = c.pc.Close() // closing twice is fine, and there is nobody to tell
 		}
 	}

@@ -386,3 +386,81 @@ func TestClientRestartsICE(t *testing.T) {
 		alice.noFailures()
 	})
 }
+
+// RFC 8445 §9: media goes on over the old path while ICE restarts. The client here announces new credentials and then
+// does nothing: no new path ever comes.
+func TestMediaGoesOnWhileICERestarts(t *testing.T) {
+	modes(t, func(t *testing.T, single bool) {
+		s := newSFM(t, nil)
+		alice, bob := newClient(t, s, "PA_alice", single, nil), newClient(t, s, "PA_bob", single, nil)
+		bob.negotiate()
+		a, b := cam("A"), cam("B")
+		alice.ep.Expect(a)
+		alice.publish(a)
+		bob.ep.Expect(b)
+		bob.publish(b)
+		bob.ep.Subscribe(alice.source(a))
+		alice.ep.Subscribe(bob.source(b))
+		bob.eventually("media", func() bool { return bob.count("TR_A") > 5 })
+		alice.eventually("media", func() bool { return alice.count("TR_B") > 5 })
+
+		answers := 0
+		alice.do(func() {
+			alice.mu.Lock()
+			answers = len(alice.answers)
+			alice.mu.Unlock()
+			alice.mute = true
+			offer := strings.NewReplacer(
+				"a=ice-ufrag:"+sdpValue(alice.pub.LocalDescription().SDP, "ice-ufrag"), "a=ice-ufrag:anotherOne",
+				"a=ice-pwd:"+sdpValue(alice.pub.LocalDescription().SDP, "ice-pwd"), "a=ice-pwd:anotherPasswordOfSomeLength",
+			).Replace(alice.pub.LocalDescription().SDP)
+			alice.endpoint().HandleOffer(Description{Type: "offer", SDP: offer, ID: 1000})
+		})
+		alice.eventually("answer", func() bool { return answers > 0 && len(alice.answers) > answers })
+		bob.mu.Lock()
+		wasBob := bob.count("TR_A")
+		bob.mu.Unlock()
+		alice.mu.Lock()
+		wasAlice := alice.count("TR_B")
+		alice.mu.Unlock()
+		bob.eventually("media from the client goes on", func() bool { return bob.count("TR_A") > wasBob+40 })
+		alice.eventually("media to the client goes on", func() bool { return alice.count("TR_B") > wasAlice+40 })
+		alice.mu.Lock()
+		defer alice.mu.Unlock()
+		got := alice.got["TR_B"]
+		missing := int(got[len(got)-1].seq-got[0].seq) + 1 - len(got)
+		require.LessOrEqual(t, missing, 3, "packets lost to the client")
+	})
+}
+
+// A client that only lost its signalling keeps its media: nothing restarts while it is heard.
+func TestPathInDoubt(t *testing.T) {
+	for _, heard := range []bool{true, false} {
+		t.Run(fmt.Sprintf("heard=%v", heard), func(t *testing.T) {
+			t.Parallel()
+			s := newSFM(t, nil)
+			bob := newClient(t, s, "PA_bob", false, nil)
+			bob.connected()
+			offers := func() (n int, ufrag string) {
+				bob.mu.Lock()
+				defer bob.mu.Unlock()
+				return len(bob.offers), sdpValue(bob.offers[len(bob.offers)-1].SDP, "ice-ufrag")
+			}
+			before, was := offers()
+			if heard {
+				bob.ep.CheckPath()
+				_ = bob.ep.Stats() // the loop has begun to listen
+				require.NoError(t, bob.sub.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 1}}))
+				require.Never(t, func() bool { n, _ := offers(); return n != before }, pathPatience+2*demandTick, 50*time.Millisecond)
+				return
+			}
+			n, is := offers()
+			for deadline := time.Now().Add(patience); n == before && time.Now().Before(deadline); n, is = offers() {
+				bob.ep.CheckPath() // again: its data channels may have been opening
+				time.Sleep(pathPatience + 2*demandTick)
+			}
+			require.NotEqual(t, was, is)
+			bob.connected()
+		})
+	}
+}

@@ -69,9 +69,11 @@ func (e *Endpoint) answerOffer(d Description) error {
 		return err
 	}
 	awaitTransport(c)
+	keepPath := e.holdPath(c, text)
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: text}); err != nil {
 		return errors.Join(fmt.Errorf("sfm: offer: %w", err), e.abandonOffer(c))
 	}
+	keepPath()
 	if e.cfg.SinglePC {
 		e.bindSections(sections)
 	}

@@ -144,6 +144,7 @@ func (e *Endpoint) restartICE() {
 	if e.cfg.SinglePC || e.sub == nil {
 		return
 	}
+	e.doubt = pathDoubt{}
 	o := &e.offers
 	o.restart, o.dirty = true, true
 	if o.inFlight {

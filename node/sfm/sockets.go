@@ -15,7 +15,8 @@ import (
 // sockets are the ports all clients share.
 type sockets struct {
 	udp     ice.UDPMux
-	tcp     ice.TCPMux // nil when switched off
+	tcp     ice.TCPMux                  // nil when switched off
+	media   map[netip.Addr]*mediaSocket // by local address
 	udpPort int
 	tcpPort int
 	close   []func() error
@@ -37,7 +38,7 @@ func bind(cfg Config, factory logging.LoggerFactory) (*sockets, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("sfm: no address to listen on: none configured and none on the interfaces")
 	}
-	s := &sockets{udpPort: cfg.UDPPort}
+	s := &sockets{udpPort: cfg.UDPPort, media: map[netip.Addr]*mediaSocket{}}
 	var muxes []ice.UDPMux
 	for _, a := range addrs {
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, uint16(s.udpPort))))
@@ -51,7 +52,9 @@ func bind(cfg Config, factory logging.LoggerFactory) (*sockets, error) {
 		if local, ok := conn.LocalAddr().(*net.UDPAddr); ok {
 			s.udpPort = local.Port
 		}
-		mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: factory.NewLogger("ice")})
+		socket := newMediaSocket(conn)
+		s.media[a.Unmap()] = socket
+		mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: socket, Logger: factory.NewLogger("ice")})
 		muxes = append(muxes, mux)
 		s.close = append(s.close, mux.Close, conn.Close)
 	}

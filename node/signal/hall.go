@@ -64,6 +64,9 @@ var (
 	ErrDraining   = &RefusedError{http.StatusServiceUnavailable, "node is draining"}
 )
 
+// ReconnectSignalLost is the ReconnectReason of a client that lost its signalling and nothing else, as far as it knows.
+const ReconnectSignalLost = 1
+
 // JoinRequest is all a client says when it comes in. It was checked: names and metadata are within their limits, the token
 // allows joining Room, the client speaks a supported protocol.
 type JoinRequest struct {
