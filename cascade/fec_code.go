@@ -4,15 +4,27 @@ import "github.com/klauspost/reedsolomon"
 
 // Limits of a block of forward error correction (FEC).
 const (
-	fecMaxPackets = 128
-	fecMaxParity  = 40
+	fecMaxPackets = 192
+	fecMaxParity  = 64
 	fecSymbolMax  = 1490 // bytes of a symbol that may be protected
 )
 
 // The code is systematic Reed–Solomon with a Cauchy matrix over GF(2⁸), polynomial 0x11d: the parity symbol r of a
-// block is Σ symbol[c] / (x(r) + y(c)) with x(r) = 128 + r and y(c) = c. Every square part of a Cauchy matrix can be
+// block is Σ symbol[c] / (x(r) + y(c)) with x(r) = packets + r and y(c) = c. Every square part of a Cauchy matrix can be
 // inverted, so any m parity symbols make up for any m packets, whatever the block's size and number of parity symbols:
 // neither has to be known when the sums begin. Shorter symbols count as padded with zeros, which add nothing.
+//
+// In a graded code parity symbols are cut to different lengths: the far ends of the longest packets, which few packets
+// reach, have fewer symbols to make up for them than the first bytes, which all packets have.
+type fecCode struct {
+	packets, parity int // of a block at most
+	graded          bool
+}
+
+var (
+	evenCode   = fecCode{packets: 128, parity: 40}
+	gradedCode = fecCode{packets: fecMaxPackets, parity: fecMaxParity, graded: true}
+)
 
 var (
 	galois   reedsolomon.LowLevel
@@ -30,19 +42,19 @@ func fecTable() (t [256][256]byte) {
 	return t
 }
 
-// fecCoefficient is what packet c of a block is multiplied with in its parity symbol r.
-func fecCoefficient(r, c int) byte { return reedsolomon.Inv(byte(fecMaxPackets+r) ^ byte(c)) }
+// coefficient is what packet c of a block is multiplied with in its parity symbol r.
+func (k fecCode) coefficient(r, c int) byte { return reedsolomon.Inv(byte(k.packets+r) ^ byte(c)) }
 
 // fecMatrix is a square part of the Cauchy matrix, to be inverted.
 type fecMatrix [fecMaxParity][fecMaxParity]byte
 
-// invert sets inv to the inverse of the rows and columns given. Rows are parity symbols, columns packets.
-func (inv *fecMatrix) invert(rows, columns []int) {
+// invert sets inv to the inverse of the rows and columns given of a code's matrix. Rows are parity symbols, columns packets.
+func (inv *fecMatrix) invert(k fecCode, rows, columns []int) {
 	var a fecMatrix
 	m := len(rows)
 	for i, r := range rows {
 		for j, c := range columns {
-			a[i][j] = fecCoefficient(r, c)
+			a[i][j] = k.coefficient(r, c)
 			inv[i][j] = 0
 		}
 		inv[i][i] = 1

@@ -1,6 +1,7 @@
 package cascade
 
 import (
+	"math"
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
@@ -24,8 +25,9 @@ type fecDecoder struct {
 
 	inverse  fecMatrix
 	missing  []int
-	rows     []int
-	sums     [fecMaxParity][]byte
+	rows     []int                // indices of the symbols used, the longest first
+	work     [fecMaxParity][]byte // these symbols without what the packets that are here add to them
+	sums     [fecMaxParity][]byte // symbols of the missing packets
 	symbol   []byte
 	restored []inbound
 }
@@ -42,11 +44,13 @@ type fecBlock struct {
 	base    uint64
 	packets int // 0: not in use
 	parity  int
+	code    fecCode
 	got     int
-	last    bool // the last symbol has come, nothing more will
+	passed  int  // symbols that have come or been overtaken: they leave in the order of their indices
+	settled bool // no symbol will come any more, and what is wanting was asked for
+	asked   int  // packets asked for
 	done    bool
-	told    bool // the tracker knows that it cannot be restored without retransmissions
-	symbols [fecMaxParity]fecSymbol
+	symbols [fecMaxParity]fecSymbol // the longest first
 }
 
 // fecSymbol owns a reference to its packet: the symbol is the first size bytes of its buffer.
@@ -81,9 +85,9 @@ func (d *fecDecoder) take(base uint64, h *parityHeader, pkt *rtpstream.Packet, s
 		b = &d.blocks[d.turn]
 		d.turn = (d.turn + 1) % fecBlocks
 		b.clear()
-		b.base, b.packets, b.parity = base, h.Packets, h.Parity
+		b.base, b.packets, b.parity, b.code = base, h.Packets, h.Parity, h.code()
 	}
-	if b.done || b.packets != h.Packets || b.parity != h.Parity || b.got == b.parity {
+	if b.done || b.packets != h.Packets || b.parity != h.Parity || b.code.graded != h.Graded || b.got == b.parity {
 		return nil
 	}
 	for i := range b.got {
@@ -91,9 +95,13 @@ func (d *fecDecoder) take(base uint64, h *parityHeader, pkt *rtpstream.Packet, s
 			return nil
 		}
 	}
-	b.symbols[b.got] = fecSymbol{index: h.Index, size: size, pkt: pkt.Retain()}
+	at := b.got
+	for ; at > 0 && b.symbols[at-1].size < size; at-- {
+		b.symbols[at] = b.symbols[at-1]
+	}
+	b.symbols[at] = fecSymbol{index: h.Index, size: size, pkt: pkt.Retain()}
 	b.got++
-	b.last = b.last || h.Index == h.Parity-1
+	b.passed = max(b.passed, h.Index+1)
 	return b
 }
 
@@ -121,8 +129,8 @@ func (d *fecDecoder) has(seq uint64) bool {
 	return s.seq == seq && s.pkt != nil
 }
 
-// restore makes the lost packets of a block when there are symbols enough, each with a reference for the caller. The
-// result is valid until the next call. What makes no sense is left out and counted.
+// restore makes the lost packets of a block for which there are symbols enough, each with a reference for the caller.
+// The result is valid until the next call. What makes no sense is left out and counted.
 func (d *fecDecoder) restore(b *fecBlock, now time.Duration) []inbound {
 	d.missing, d.restored = d.missing[:0], d.restored[:0]
 	for c := range b.packets {
@@ -134,44 +142,46 @@ func (d *fecDecoder) restore(b *fecBlock, now time.Duration) []inbound {
 		}
 		d.missing = append(d.missing, c)
 	}
-	if len(d.missing) > 0 {
-		d.solve(b)
-		for i, c := range d.missing {
-			d.revive(d.sums[i], b.base+uint64(c), now)
-		}
+	if len(d.missing) == 0 || d.solve(b, now) {
+		d.finish(b)
 	}
-	d.finish(b)
 	return d.restored
 }
 
-// hopeless tells the tracker what no parity will make up for: of blocks whose last symbol has come, and of those before
-// b. It reports whether there was any.
-func (d *fecDecoder) hopeless(t *tracker, b *fecBlock) (news bool) {
-	for i := range d.blocks {
-		o := &d.blocks[i]
-		if o.packets == 0 || o.done || o.told || (!o.last && o.base >= b.base) {
-			continue
+// solve makes the missing packets anew, from their first bytes on: where symbols end there may be too few for all of
+// them, but then some have ended themselves. It reports whether it made them all.
+func (d *fecDecoder) solve(b *fecBlock, now time.Duration) bool {
+	d.reduce(b)
+	for from := 0; len(d.missing) > 0; {
+		m := len(d.missing)
+		to := b.symbols[m-1].size
+		if to <= from { // no symbol reaches further
+			break
 		}
-		o.told, news = true, true
-		for c := range o.packets {
-			t.hopeless(o.base + uint64(c))
+		d.inverse.invert(b.code, d.rows[:m], d.missing)
+		for i := range m {
+			sum := d.sums[i][from:to]
+			clear(sum)
+			for j := range m {
+				galois.GalMulSliceXor(d.inverse[i][j], d.work[j][from:to], sum)
+			}
 		}
+		d.complete(b, to, now)
+		from = to
 	}
-	return news
+	return len(d.missing) == 0
 }
 
-// solve puts the symbols of the missing packets into sums.
-func (d *fecDecoder) solve(b *fecBlock) {
-	m := len(d.missing)
+// reduce puts as many symbols as packets are missing into work, and takes out of them what the other packets added.
+func (d *fecDecoder) reduce(b *fecBlock) {
 	d.rows = d.rows[:0]
-	size := 0
-	for i := range m {
-		d.rows = append(d.rows, b.symbols[i].index)
-		size = max(size, b.symbols[i].size)
-	}
-	for i := range m { // what the received packets add to each symbol is taken out of it in place: it is ours
+	for i := range d.missing {
 		s := &b.symbols[i]
-		clear(s.pkt.Buffer()[s.size:])
+		d.rows = append(d.rows, s.index)
+		d.work[i] = append(d.work[i][:0], s.pkt.Buffer()[:s.size]...)
+		if d.sums[i] == nil {
+			d.sums[i] = make([]byte, fecSymbolMax)
+		}
 	}
 	for c := range b.packets {
 		slot := &d.slots[(b.base+uint64(c))%fecSlots]
@@ -180,21 +190,84 @@ func (d *fecDecoder) solve(b *fecBlock) {
 		}
 		d.symbol = appendSymbol(d.symbol[:0], &slot.h, slot.pkt.Buffer()[:slot.size])
 		for i, r := range d.rows {
-			galois.GalMulSliceXor(fecCoefficient(r, c), d.symbol, b.symbols[i].pkt.Buffer())
+			n := min(len(d.symbol), len(d.work[i]))
+			galois.GalMulSliceXor(b.code.coefficient(r, c), d.symbol[:n], d.work[i][:n])
 		}
 	}
-	d.inverse.invert(d.rows, d.missing)
-	for i := range m {
-		if d.sums[i] == nil {
-			d.sums[i] = make([]byte, rtpstream.MaxPacketBytes)
+}
+
+// complete revives the packets whose symbols end within the first known bytes, and leaves the others missing.
+func (d *fecDecoder) complete(b *fecBlock, known int, now time.Duration) {
+	left := 0
+	for i, c := range d.missing {
+		if n, ok := symbolLength(d.sums[i][:known]); !ok || n > known && b.code.graded {
+			d.missing[left] = c
+			d.sums[left], d.sums[i] = d.sums[i], d.sums[left]
+			left++
+			continue
 		}
-		sum := d.sums[i][:rtpstream.MaxPacketBytes]
-		clear(sum)
-		for j := range m {
-			galois.GalMulSliceXor(d.inverse[i][j], b.symbols[j].pkt.Buffer()[:size], sum)
-		}
-		d.sums[i] = sum[:size]
+		d.revive(d.sums[i][:known], b.base+uint64(c), now)
 	}
+	d.missing = d.missing[:left]
+}
+
+// hopeless asks for what no parity will make up for: of blocks that miss more than symbols have come and may come, of
+// those whose last symbol has come, and of those before b. It reports whether there was any.
+func (d *fecDecoder) hopeless(t *tracker, b *fecBlock) (news bool) {
+	for i := range d.blocks {
+		o := &d.blocks[i]
+		if o.packets == 0 || o.done || o.settled {
+			continue
+		}
+		if o.base < b.base {
+			o.passed = o.parity
+		}
+		missing := 0
+		for c := range o.packets {
+			if !d.has(o.base + uint64(c)) {
+				missing++
+			}
+		}
+		o.settled = o.passed == o.parity
+		if !o.settled && missing <= o.got+o.parity-o.passed {
+			continue
+		}
+		ask := d.wanting(o, missing) - o.asked
+		o.asked += max(ask, 0)
+		news = news || ask > 0
+		for c := 0; c < o.packets; c++ {
+			if seq := o.base + uint64(c); !d.has(seq) && t.hopeless(seq, ask > 0) {
+				ask--
+			}
+		}
+	}
+	return news
+}
+
+// wanting is how many of the missing packets of a block have to come, some of them perhaps in vain, so that its parity
+// makes up for the rest. At no length may more packets be missing than there are symbols; of the missing ones as many are
+// taken to be that long as of the others.
+func (d *fecDecoder) wanting(b *fecBlock, missing int) int {
+	want := 0
+	coming := (b.parity - b.passed) * 9 / 10 // nearly as good as here
+	for i := range b.got + 1 {
+		size := 0
+		if i < b.got {
+			size = b.symbols[i].size
+		}
+		longer := 0
+		for c := range b.packets {
+			if s := &d.slots[(b.base+uint64(c))%fecSlots]; s.seq == b.base+uint64(c) && s.pkt != nil && symbolBytes(&s.h, s.size) > size {
+				longer++
+			}
+		}
+		share := 1.0
+		if size > 0 {
+			share = float64(longer) / float64(max(b.packets-missing, 1))
+		}
+		want = max(want, int(math.Ceil(share*float64(missing)))-i-coming)
+	}
+	return min(missing, 2*want+3)
 }
 
 // revive makes a frame of a symbol.
@@ -212,6 +285,7 @@ func (d *fecDecoder) revive(symbol []byte, seq uint64, now time.Duration) {
 		return
 	}
 	in.h.Retransmission, in.restored = true, true
+	d.put(seq, &in, now) // it helps to make the others
 	d.restored = append(d.restored, in)
 }
 

@@ -5,15 +5,17 @@ import (
 	"time"
 )
 
-// Limits of what is spent on parity.
+// Limits of what is spent on parity. A block and its parity are through within 60 ms of the block's first packet.
 const (
 	fecMinRTT      = 60 * time.Millisecond // below, a NACK is early enough
 	fecMinLoss     = 0.0005
-	fecBlockAge    = 42 * time.Millisecond // parity follows within fecSpread: whole repair within 60 ms
-	fecSpread      = 9 * time.Millisecond
-	fecRandomShare = 0.114 // bytes of parity to bytes of media, losses coming alone
-	fecBurstShare  = 0.21  // … losses coming in bursts
-	fecMargin      = 5.0   // standard deviations of the number of losses in a block that parity should cover
+	fecRandomShare = 0.2   // bytes of parity to bytes of media at most, losses coming alone: small blocks need it
+	fecBurstShare  = 0.222 // … losses coming in bursts, where it never is enough
+
+	fecAge         = 52 * time.Millisecond
+	fecSpread      = 4 * time.Millisecond
+	fecBurstAge    = 41 * time.Millisecond // earlier, so that what parity leaves can be asked for in time
+	fecBurstSpread = 8 * time.Millisecond  // wider than a burst
 )
 
 // fecPlan is how much parity a link's loss calls for. The zero plan is none.
@@ -35,18 +37,24 @@ func (p fecPlan) on() bool { return p.loss > 0 }
 // single reports whether losses come alone, so that parity is enough for audio as well.
 func (p fecPlan) single() bool { return p.on() && p.burst < 1.2 }
 
-// share is how many bytes of parity a byte of media may cost.
-func (p fecPlan) share() float64 {
-	bursty := min(max((p.burst-1.2)/0.6, 0), 1) // what is sent in between makes bursts look shorter than they are
-	return fecRandomShare + bursty*(fecBurstShare-fecRandomShare)
+// bursty is how far losses are from coming alone, 0 to 1.
+func (p fecPlan) bursty() float64 {
+	return min(max((p.burst-1.2)/0.6, 0), 1) // what is sent in between makes bursts look shorter than they are
 }
 
-// parity is how many symbols cover the losses of a block of n packets, before the budget has its say. Losses in
-// bursts of geometric length with mean b vary 2b−1 times as much as single ones.
-func (p fecPlan) parity(n int) int {
-	all := float64(n) * (1 + p.share())
-	spread := math.Sqrt(all * p.loss * (2*p.burst - 1))
-	return min(int(math.Ceil(all*p.loss+fecMargin*spread)), fecMaxParity)
+// share is how many bytes of parity a byte of media may cost.
+func (p fecPlan) share() float64 {
+	return fecRandomShare + p.bursty()*(fecBurstShare-fecRandomShare)
+}
+
+// age is how long a block lasts.
+func (p fecPlan) age() time.Duration {
+	return fecAge - time.Duration(p.bursty()*float64(fecAge-fecBurstAge))
+}
+
+// spread is over what time the parity of a block leaves.
+func (p fecPlan) spread() time.Duration {
+	return fecSpread + time.Duration(p.bursty()*float64(fecBurstSpread-fecSpread))
 }
 
 // lossMeter estimates loss and its mean burst from counts. It forgets with a time constant of about three seconds of
@@ -60,13 +68,38 @@ const (
 	burstPrior = 20 // losses by themselves that are believed in beforehand: a few in a row are no burst yet
 )
 
-// Until a path is known it counts as one that loses one packet in a hundred: the first seconds of a call over an ocean
-// are not left without protection.
+// Until a path is known, for a second at most, it counts as one that loses one packet in a hundred, or what it lost the
+// last time: the first second of a call over an ocean is not left without protection.
 const (
 	priorLoss    = 0.01
-	priorPackets = 4000
-	priorTime    = 5 * time.Second
+	priorPackets = 3000
+	priorTime    = time.Second
+	priorShare   = 0.8 // of what was lost the last time
 )
+
+// pathLoss makes of what the peer reports what is to be reckoned with. It has no lock and no clock.
+type pathLoss struct {
+	known  fecPlan       // of an earlier link to the same peer
+	since  time.Duration // when the first packet had left, 0 before
+	recent float64       // packets the peer's report is about
+	before uint64        // packets sent at the round before
+}
+
+// reckon takes a report and how many packets were sent so far; called every round.
+func (p *pathLoss) reckon(loss, burst float64, sent uint64, now time.Duration) (float64, float64) {
+	if p.since == 0 && sent > 0 {
+		p.since = now
+	}
+	p.recent = p.recent*meterKeep + float64(sent-p.before)
+	p.before = sent
+	if p.since == 0 || (sent < priorPackets && now-p.since < priorTime) {
+		return max(loss, priorLoss, priorShare*p.known.loss), max(burst, p.known.burst)
+	}
+	if loss > 0 { // a few losses may be fewer than there will be
+		loss += math.Sqrt(loss / max(p.recent, 100))
+	}
+	return loss, burst
+}
 
 // round takes what happened since the round before; rounds without packets teach nothing.
 func (m *lossMeter) round(packets, lost, bursts uint64) {

@@ -27,6 +27,7 @@ const (
 	frameParity   = 6 // a symbol that makes up for a lost packet
 	frameReport   = 7 // what came in so far
 	framePadding  = 8 // nothing, to see whether the path carries more
+	frameGraded   = 9 // a symbol of a graded block
 
 	frameHeadBytes = 3 // octet and length
 )
@@ -48,8 +49,11 @@ type frame struct {
 
 // media reports whether the frame is for the receiver.
 func (f *frame) media() bool {
-	return f.kind == frameMedia || f.kind == frameFragment || f.kind == frameParity
+	return f.kind == frameMedia || f.kind == frameFragment || f.parity()
 }
+
+// parity reports whether the frame makes up for lost ones.
+func (f *frame) parity() bool { return f.kind == frameParity || f.kind == frameGraded }
 
 // nextFrame takes the first frame off b.
 func nextFrame(b []byte) (f frame, rest []byte, err error) {
@@ -62,7 +66,7 @@ func nextFrame(b []byte) (f frame, rest []byte, err error) {
 		return f, nil, errFrameVersion
 	}
 	f.kind = head >> 2 & 0x0f
-	if f.kind < frameMedia || f.kind > framePadding {
+	if f.kind < frameMedia || f.kind > frameGraded {
 		return f, nil, errFrameType
 	}
 	if head&2 == 0 {

@@ -12,9 +12,25 @@ const parityHeaderBytes = 7
 // parityHeader says which block a parity symbol belongs to. A block is a run of link sequence numbers.
 type parityHeader struct {
 	Base    uint32 // first link sequence number of the block
-	Packets int    // in the block, 1 to 128
+	Packets int    // in the block, 1 to 128; graded to 192
 	Index   int    // of this symbol, from 0
-	Parity  int    // symbols of the block, 1 to 40
+	Parity  int    // symbols of the block, 1 to 40; graded to 64
+	Graded  bool   // symbols are of different lengths, and of the wider code
+}
+
+// kind is the type of frame.
+func (h *parityHeader) kind() uint8 {
+	if h.Graded {
+		return frameGraded
+	}
+	return frameParity
+}
+
+func (h *parityHeader) code() fecCode {
+	if h.Graded {
+		return gradedCode
+	}
+	return evenCode
 }
 
 // appendParity appends the body of a parity frame.
@@ -28,7 +44,8 @@ type parityHeader struct {
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //	|  packets − 1  |     index     |    parities   |  symbol bytes …
 //
-// Only a peer that greeted with FEATURE_FEC gets one.
+// Only a peer that greeted with FEATURE_FEC gets one, and a graded one only with FEATURE_COMPACT. All symbols of a block
+// are of one length, or graded: of lengths of their own, each cut where fewer symbols are enough.
 func appendParity(b []byte, h parityHeader, symbol []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, h.Base)
 	b = append(b, byte(h.Packets-1), byte(h.Index), byte(h.Parity))
@@ -36,15 +53,18 @@ func appendParity(b []byte, h parityHeader, symbol []byte) []byte {
 }
 
 // parseParity reads the body of a parity frame. The symbol aliases it.
-func parseParity(body []byte) (h parityHeader, symbol []byte, err error) {
+func parseParity(f frame) (h parityHeader, symbol []byte, err error) {
+	body := f.body
 	if len(body) <= parityHeaderBytes {
 		return h, nil, errFrameShort
 	}
 	h = parityHeader{
 		Base: binary.BigEndian.Uint32(body), Packets: int(body[4]) + 1, Index: int(body[5]), Parity: int(body[6]),
+		Graded: f.kind == frameGraded,
 	}
+	code := h.code()
 	symbol = body[parityHeaderBytes:]
-	if h.Packets > fecMaxPackets || h.Parity > fecMaxParity || h.Index >= h.Parity || len(symbol) > fecSymbolMax {
+	if h.Packets > code.packets || h.Parity > code.parity || h.Index >= h.Parity || len(symbol) > fecSymbolMax {
 		return h, nil, errFrameField
 	}
 	return h, symbol, nil
@@ -81,6 +101,14 @@ func symbolBytes(h *mediaHeader, rtpBytes int) int {
 		n += 2
 	}
 	return n
+}
+
+// symbolLength is how many bytes of a symbol the packet takes; what follows is padding.
+func symbolLength(symbol []byte) (n int, ok bool) {
+	if len(symbol) < 2 {
+		return 0, false
+	}
+	return 2 + int(binary.BigEndian.Uint16(symbol)&(1<<15-1)), true
 }
 
 // parseSymbol makes the frame anew from a symbol and its link sequence number, in buf.

@@ -172,8 +172,8 @@ func FuzzFrame(f *testing.F) {
 				require.NoError(t, err)
 				require.Equal(t, h, h2)
 				require.Equal(t, rtp, rtp2)
-			case frameParity:
-				if h, symbol, err := parseParity(fr.body); err == nil {
+			case frameParity, frameGraded:
+				if h, symbol, err := parseParity(fr); err == nil {
 					require.Equal(t, fr.body, appendParity(nil, h, symbol))
 				}
 			case frameReport:
@@ -212,12 +212,14 @@ func FuzzReceive(f *testing.F) {
 	f.Add(appendMedia(nil, &mediaHeader{Flow: 1, LinkSeq: 3000000}, half, true))
 	symbol := appendSymbol(nil, &mediaHeader{Flow: 1, LinkSeq: 1}, half)
 	for c := range symbol {
-		symbol[c] = fecTimes[fecCoefficient(0, 0)][symbol[c]]
+		symbol[c] = fecTimes[evenCode.coefficient(0, 0)][symbol[c]]
 	}
 	body := appendParity(nil, parityHeader{Base: 1, Packets: 1, Parity: 1}, symbol)
 	f.Add(append(appendFrameHead(nil, frameParity, len(body), true), body...))
 	liar := appendParity(nil, parityHeader{Base: 1 << 31, Packets: 128, Index: 39, Parity: 40}, []byte{0xff, 0xff, 1})
 	f.Add(append(appendFrameHead(nil, frameParity, len(liar), true), liar...))
+	liar = appendParity(nil, parityHeader{Base: 1, Packets: 192, Index: 63, Parity: 64}, []byte{0x84, 0xff, 1})
+	f.Add(append(appendFrameHead(nil, frameGraded, len(liar), true), liar...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var pool rtpstream.Pool
 		var stats counters

@@ -111,7 +111,7 @@ func (t *ticker) measure(now time.Duration) {
 	l.lossSeen.Store(uint32(t.meter.loss() * 65535))
 	l.burstSeen.Store(uint32(min(t.meter.burst()*16, 255)))
 	rtt := l.roundTrip()
-	loss := l.tx.adapt(rtt, float64(l.lossOut.Load())/65535, float64(l.burstOut.Load())/16, l.knowsFEC(), now)
+	loss := l.tx.adapt(rtt, float64(l.lossOut.Load())/65535, float64(l.burstOut.Load())/16, l.features.Load(), now)
 	offered, drained := l.tx.carried()
 	t.rates.round(offered, drained, now)
 	l.offered.Store(uint64(t.rates.offered))

@@ -1,8 +1,10 @@
 package cascade
 
 import (
+	"sync/atomic"
 	"time"
 
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
@@ -13,6 +15,9 @@ const (
 	copyQueue     = 512
 	copyAfter     = 30 * time.Millisecond // far enough behind an audio packet to miss the burst it was lost in
 	copyMinLoss   = fecMinLoss
+	copyFewer     = 40                   // packets of a block: in a larger one short symbols do for audio what copies do, at less cost
+	againAfter    = 4 * time.Millisecond // as far behind a retransmission, where losses come in bursts
+	againQueue    = 512
 	ageEvery      = 250 * time.Millisecond
 )
 
@@ -20,53 +25,67 @@ const (
 // audio. It is guarded by the sender's mutex.
 type outgoingRepair struct {
 	pool    rtpstream.Pool
-	plan    fecPlan
-	copying bool
-	first   time.Duration // when the first packet left
+	path    pathLoss
+	ladder  *fecLadder    // what the path calls for, nil for nothing
+	copying bool          // of audio
+	bursts  bool          // losses come in bursts: what is asked for is sent twice
 	told    time.Duration // what due returned last: earlier, and the ticker has to know
 	enc     fecEncoder
-	parity  ring[item]      // queued is when each is due at the latest
-	copies  ring[audioCopy] // the oldest first
+	parity  ring[item]     // queued is when each is due at the latest
+	copies  ring[sendCopy] // of audio, the oldest first
+	again   ring[sendCopy] // of retransmissions, the oldest first
 }
 
-type audioCopy struct {
+// sendCopy is a packet to be sent once more.
+type sendCopy struct {
 	seq uint64
 	due time.Duration
 }
 
 func newOutgoingRepair() outgoingRepair {
-	return outgoingRepair{parity: newRing[item](parityQueue), copies: newRing[audioCopy](copyQueue)}
+	return outgoingRepair{
+		parity: newRing[item](parityQueue), copies: newRing[sendCopy](copyQueue), again: newRing[sendCopy](againQueue),
+	}
 }
 
-// adapt takes what is known of the path, and returns the loss that is to be reckoned with.
-func (s *sender) adapt(rtt time.Duration, loss, burst float64, fec bool, now time.Duration) float64 {
+// adapt takes what is known of the path and of the peer, and returns the loss that is to be reckoned with. It is called
+// by one goroutine.
+func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, now time.Duration) float64 {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	r := &s.repair
 	copying := loss > copyMinLoss
-	if r.first == 0 || (s.next < priorPackets && now-r.first < priorTime) {
-		loss = max(loss, priorLoss)
+	loss, burst = r.path.reckon(loss, burst, s.next-1, now)
+	ladder := r.ladder
+	s.mu.Unlock()
+	plan := fecPlan{}
+	if features&uint32(cascadepb.Feature_FEATURE_FEC) != 0 {
+		plan = planFEC(rtt, loss, burst)
 	}
-	r.plan = fecPlan{}
-	if fec {
-		r.plan = planFEC(rtt, loss, burst)
+	if !ladder.fits(plan) {
+		ladder = newLadder(plan) // half a millisecond, so not under the mutex
 	}
-	r.copying = copying && !r.plan.single()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	code := evenCode
+	if features&uint32(cascadepb.Feature_FEATURE_COMPACT) != 0 {
+		code = gradedCode
+	}
+	r.ladder = ladder
+	r.enc.follow(ladder, code)
+	r.bursts = plan.bursty() > 0
+	r.copying = copying && !plan.single() && (!code.graded || r.enc.usual < copyFewer)
 	return loss
 }
 
 // protect takes what is being sent into the open block, and notes audio to be sent once more. The mutex is held.
 func (s *sender) protect(it *item, now time.Duration) {
 	r := &s.repair
-	if r.first == 0 {
-		r.first = now
-	}
 	if it.class == classAudio && r.copying && !r.copies.full() {
-		r.copies.push(audioCopy{it.seq, now + copyAfter})
+		r.copies.push(sendCopy{it.seq, now + copyAfter})
 	}
-	if r.plan.on() || r.enc.n > 0 {
+	if r.enc.wanted() {
 		h := it.header()
-		r.enc.add(it.seq, &h, it.rtp(), r.plan, now)
+		r.enc.add(it.seq, &h, it.rtp(), now)
 	}
 	s.mend(now, 1)
 	s.remind(now)
@@ -102,14 +121,20 @@ func (s *sender) mend(now time.Duration, spare int) {
 		s.put(it, nil, now)
 		spare--
 	}
-	for r.copies.n > 0 && r.copies.peek().due <= now {
-		c := r.copies.pop()
-		if it, ok := s.cache.copyOf(c.seq); ok {
-			if !s.room(now, false) || !s.pace.ready(now, true) {
-				it.pkt.Release()
-				continue
-			}
-			s.stats.copies.Add(1)
+	s.repeatDue(&r.copies, &s.stats.copies, now)
+	s.repeatDue(&r.again, &s.stats.retransmissions, now)
+}
+
+// repeatDue sends what is due of packets to be sent once more.
+func (s *sender) repeatDue(q *ring[sendCopy], count *atomic.Uint64, now time.Duration) {
+	for q.n > 0 && q.peek().due <= now {
+		it, ok := s.cache.copyOf(q.pop().seq)
+		switch {
+		case !ok:
+		case !s.room(now, false) || !s.pace.ready(now, true):
+			it.pkt.Release()
+		default:
+			count.Add(1)
 			s.put(it, it.avoid, now)
 		}
 	}
@@ -126,7 +151,8 @@ func (s *sender) put(it item, avoid *lane, now time.Duration) {
 // endBlock queues the parity symbols of the open block.
 func (s *sender) endBlock(now time.Duration) {
 	r := &s.repair
-	h, size := r.enc.finish()
+	h := r.enc.finish()
+	spread := r.enc.rungs.plan.spread()
 	for i := range h.Parity {
 		if r.parity.full() {
 			old := r.parity.pop()
@@ -134,11 +160,11 @@ func (s *sender) endBlock(now time.Duration) {
 		}
 		h.Index = i
 		pkt := r.pool.Get()
-		body := appendParity(pkt.Buffer()[:0], h, r.enc.rows[i][:size])
+		body := appendParity(pkt.Buffer()[:0], h, r.enc.rows[i][:r.enc.sizes[i]])
 		s.cache.spend(len(body))
 		r.parity.push(item{
-			pkt: pkt, half: halfParity, size: len(body), class: classRest,
-			queued: now + fecSpread*time.Duration(i+1)/time.Duration(h.Parity),
+			pkt: pkt, half: halfParity, graded: h.Graded, size: len(body), class: classRest,
+			queued: now + spread*time.Duration(i+1)/time.Duration(h.Parity),
 		})
 	}
 }
@@ -163,8 +189,10 @@ func (s *sender) dueLocked(now time.Duration) time.Duration {
 	if r.parity.n > 0 {
 		due = min(due, max(r.parity.peek().queued, paced))
 	}
-	if r.copies.n > 0 {
-		due = min(due, r.copies.peek().due)
+	for _, q := range [...]*ring[sendCopy]{&r.copies, &r.again} {
+		if q.n > 0 {
+			due = min(due, q.peek().due)
+		}
 	}
 	return due
 }
@@ -174,5 +202,5 @@ func (r *outgoingRepair) clear() {
 		it := r.parity.pop()
 		it.pkt.Release()
 	}
-	r.copies = newRing[audioCopy](copyQueue)
+	r.copies, r.again = newRing[sendCopy](copyQueue), newRing[sendCopy](againQueue)
 }

@@ -86,7 +86,7 @@ func parseInbound(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, er
 func (r *receiver) take(f frame, now time.Duration, direct bool) error {
 	var in inbound
 	var err error
-	if f.kind == frameParity {
+	if f.parity() {
 		in, err = parseInboundParity(f, r.pool, now)
 	} else {
 		in, err = parseInbound(f, r.pool, now)
@@ -106,7 +106,7 @@ func (r *receiver) take(f frame, now time.Duration, direct bool) error {
 
 // parseInboundParity makes a packet of a parity frame.
 func parseInboundParity(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, error) {
-	h, symbol, err := parseParity(f.body)
+	h, symbol, err := parseParity(f)
 	if err != nil {
 		return inbound{}, err
 	}

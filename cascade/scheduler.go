@@ -20,6 +20,7 @@ type item struct {
 	class          class
 	retransmission bool
 	half           uint8 // 0 whole, 1 first, 2 second half, 3 no RTP packet at all but a parity symbol
+	graded         bool  // of a parity symbol: of a graded block
 	size           int   // of a parity symbol: bytes of its frame's body, which are at the front of the buffer
 	avoid          *lane // of a retransmission: the lane it was lost on
 	queued         time.Duration

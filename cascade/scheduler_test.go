@@ -287,7 +287,7 @@ func pullOf(cam *camera) *pull {
 // Frames of every size, parity among them, come out of shared datagrams as they went in.
 func TestSharedDatagramsParse(t *testing.T) {
 	s, lanes, f, cam := newTestSender(t, 1)
-	s.adapt(150*ms, 0.05, 4, true, ms)
+	s.adapt(150*ms, 0.05, 4, features, ms)
 	now, frames := ms, 0
 	for size := 20; size < 1400; size++ {
 		cam.size = size%620 + 20
@@ -303,8 +303,8 @@ func TestSharedDatagramsParse(t *testing.T) {
 			for len(b) > 0 {
 				fr, rest, err := nextFrame(b)
 				require.NoError(t, err)
-				if fr.kind == frameParity {
-					_, _, err = parseParity(fr.body)
+				if fr.kind == frameGraded {
+					_, _, err = parseParity(fr)
 				} else {
 					var h mediaHeader
 					var rtp []byte

@@ -6,8 +6,8 @@ import "time"
 const (
 	sendCachePackets = 4096
 	sendCacheAge     = time.Second
-	budgetPercent    = 27       // bytes of repair to bytes of media: retransmissions, parity and copies of audio
-	budgetMax        = 64 << 10 // bytes that may be saved up
+	budgetPercent    = 27        // bytes of repair to bytes of media: retransmissions, parity and copies of audio
+	budgetMax        = 160 << 10 // bytes that may be saved up
 	budgetStart      = 16 << 10
 )
 

@@ -112,6 +112,7 @@ func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) {
 		}
 	}
 	s.pump(now)
+	s.remind(now)
 	s.departNow(now)
 }
 
@@ -130,6 +131,9 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 	}
 	it.queued, it.deadline = now, now+2*s.videoDelay
 	s.sched.push(it)
+	if s.repair.bursts && !s.repair.again.full() {
+		s.repair.again.push(sendCopy{it.seq, now + againAfter})
+	}
 }
 
 // pump moves packets from the scheduler to lanes with room as fast as the pacer lets it, audio even past a full queue.
@@ -278,7 +282,8 @@ func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
 // append appends the item's frame.
 func (it *item) append(b []byte, last bool) []byte {
 	if it.half == halfParity {
-		return append(appendFrameHead(b, frameParity, it.size, last), it.rtp()...)
+		h := parityHeader{Graded: it.graded}
+		return append(appendFrameHead(b, h.kind(), it.size, last), it.rtp()...)
 	}
 	h := it.header()
 	return appendMedia(b, &h, it.rtp(), last)

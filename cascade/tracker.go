@@ -10,12 +10,13 @@ import (
 const (
 	trackerSlots     = 4096
 	maxMissing       = 1024
-	maxNacks         = 8 // times one packet is asked for
+	maxNacks         = 12 // times one packet is asked for
 	minReorderWindow = 5 * time.Millisecond
 	maxReorderWindow = 50 * time.Millisecond
 	minNackGap       = 20 * time.Millisecond
-	fecWait          = 48 * time.Millisecond // a loss is asked for after this when parity has not made up for it
-	nackAgain        = 4 * time.Millisecond  // where FEC runs a NACK is late already: it is said three times at once
+	fecWait          = 58 * time.Millisecond // a loss is asked for after this when parity has not made up for it
+	nackAgain        = 2 * time.Millisecond  // where FEC runs a NACK is late already: it is said
+	nackTimes        = 6                     // so often in a row
 )
 
 type slotState uint8
@@ -35,6 +36,7 @@ type trackerSlot struct {
 	state slotState
 	loss  bool // counted as lost before repair
 	ask   bool // parity will not make up for it
+	spare bool // … but will when others of its block have come
 }
 
 // tracker finds what is lost of a link's incoming packets. Lanes overtake each other, so a gap counts as loss only
@@ -176,11 +178,20 @@ func (t *tracker) markLost(seq uint64) {
 	}
 }
 
-// hopeless notes that parity does not make up for a missing packet.
-func (t *tracker) hopeless(seq uint64) {
-	if slot := &t.slots[seq%trackerSlots]; slot.seq == seq && slot.state == slotMissing {
-		slot.ask = true
+// hopeless notes that parity does not make up for a missing packet. With ask set it is to be asked for at once, without
+// it others of its block are. It reports whether that is news.
+func (t *tracker) hopeless(seq uint64, ask bool) bool {
+	slot := &t.slots[seq%trackerSlots]
+	if slot.seq != seq || slot.state != slotMissing || (slot.nacks > 0 && !slot.spare) || slot.ask {
+		return false
 	}
+	if ask {
+		slot.nacks, slot.spare = 0, false
+	} else {
+		slot.spare = true
+	}
+	slot.ask = ask
+	return true
 }
 
 // collect appends to out what has to be asked for now, ascending, and gives up what is too old. With fec set, what is
@@ -207,10 +218,13 @@ func (t *tracker) collect(now, rtt time.Duration, fec bool, out []uint64) []uint
 			t.lost++
 			t.markLost(seq)
 			continue
-		case slot.nacks == 0 && (slot.ask || now-slot.since >= wait):
+		case slot.nacks == 0 && slot.spare: // for now
+			t.markLost(seq)
+			slot.nacks, slot.asked = nackTimes, now
+		case slot.nacks == 0 && (slot.ask && now-slot.since >= t.lateness || now-slot.since >= wait):
 			t.markLost(seq)
 			fallthrough
-		case fec && slot.nacks > 0 && slot.nacks <= 2 && now-slot.asked >= nackAgain:
+		case fec && slot.nacks > 0 && slot.nacks < nackTimes && now-slot.asked >= nackAgain:
 			fallthrough
 		case slot.nacks > 0 && slot.nacks < maxNacks && now-slot.asked >= gap:
 			slot.nacks++

@@ -35,21 +35,25 @@ const (
 	Feature_FEATURE_RATE Feature = 2
 	// Media frames that tell what was left out on purpose before them.
 	Feature_FEATURE_WITHHELD Feature = 8
+	// Media frames with short headers, and parity symbols of different lengths.
+	Feature_FEATURE_COMPACT Feature = 16
 )
 
 // Enum value maps for Feature.
 var (
 	Feature_name = map[int32]string{
-		0: "FEATURE_UNSPECIFIED",
-		1: "FEATURE_FEC",
-		2: "FEATURE_RATE",
-		8: "FEATURE_WITHHELD",
+		0:  "FEATURE_UNSPECIFIED",
+		1:  "FEATURE_FEC",
+		2:  "FEATURE_RATE",
+		8:  "FEATURE_WITHHELD",
+		16: "FEATURE_COMPACT",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED": 0,
 		"FEATURE_FEC":         1,
 		"FEATURE_RATE":        2,
 		"FEATURE_WITHHELD":    8,
+		"FEATURE_COMPACT":     16,
 	}
 )
 
@@ -1793,12 +1797,13 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLaneHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x06R\asession\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index*[\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index*p\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFEATURE_FEC\x10\x01\x12\x10\n" +
 	"\fFEATURE_RATE\x10\x02\x12\x14\n" +
-	"\x10FEATURE_WITHHELD\x10\b*\xb0\x02\n" +
+	"\x10FEATURE_WITHHELD\x10\b\x12\x13\n" +
+	"\x0fFEATURE_COMPACT\x10\x10*\xb0\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLOSE_REASON_SHUTDOWN\x10\x01\x12\x15\n" +
