@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"internal/meshnet":   {},
 	"internal/testnet":   {},
 	"bench/wan":          {"internal/testnet"},
+	"bench/failover":     {"cascade", "cascade/route", "cascade/upstream", "internal/meshnet", "internal/testnet"},
 	"web":                {},
 
 	"internal/meshpb/cascadepb":   {},

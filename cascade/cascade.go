@@ -37,6 +37,7 @@ type RelayRequest struct {
 	Room   mesh.RoomName
 	Origin mesh.NodeID // neither this node nor on the way to the peer
 	Source mesh.Source // only what Cascade.Remote needs of it
+	Waits  bool        // the peer wants nothing yet: this node is its way for when another one fails
 }
 
 // Cascade is this node's end of all its links. All exported methods are safe for concurrent use.
@@ -201,6 +202,25 @@ func (c *Cascade) Alive(node mesh.NodeID) (alive, known bool) {
 		return false, false
 	}
 	return p.link.up.Load(), p.link.wasUp.Load()
+}
+
+// cutOff reports whether every other link that was up is as silent as this one: then it is this node that is cut off,
+// and says nothing of the others. With one link alone there is nobody to compare with.
+func (c *Cascade) cutOff(l *link, now time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	others := 0
+	for _, p := range c.peers {
+		o := p.link
+		if o == nil || o == l || !o.up.Load() {
+			continue
+		}
+		if now-time.Duration(o.heard.Load()) <= c.cfg.SuspectAfter {
+			return false
+		}
+		others++
+	}
+	return others > 0
 }
 
 // WatchLinks calls f with every change of a link between up and down, in order, on one goroutine for all watchers and

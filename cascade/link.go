@@ -52,6 +52,7 @@ type link struct {
 
 	peerWants    atomic.Bool
 	up, wasUp    atomic.Bool
+	doubtful     atomic.Bool   // media should come another way as well
 	controlHeard atomic.Int64  // monotonic time of the last control message
 	heard        atomic.Int64  // monotonic time of the last datagram on any lane
 	garbage      atomic.Int64  // in this second
@@ -151,6 +152,11 @@ func (l *link) knowsFEC() bool {
 // knowsRate reports whether the peer understands reports, padding and limits of flows.
 func (l *link) knowsRate() bool {
 	return l.features.Load()&uint32(cascadepb.Feature_FEATURE_RATE) != 0
+}
+
+// ping asks for a word on the control path.
+func (l *link) ping(now time.Duration) {
+	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Ping{Ping: &cascadepb.Ping{Token: uint64(now)}}})
 }
 
 // crowded reports whether so much waits that what can wait, should.

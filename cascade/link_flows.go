@@ -101,6 +101,7 @@ func (l *link) openFlow(m *cascadepb.FlowOpen) bool {
 		}
 	}
 	f := &sendFlow{id: id, room: room, source: source, link: l, path: path, hops: m.GetHops()}
+	f.encodings.Store(m.GetDemand().GetEncodings())
 	if reason == 0 {
 		reason = l.c.relay(src, f)
 	}
@@ -142,7 +143,10 @@ func (l *link) find(m *cascadepb.FlowOpen, path []mesh.NodeID) *rtpstream.Source
 	if l.c.deps.Relay == nil || slices.Contains(path, origin) {
 		return nil
 	}
-	src, ok := l.c.deps.Relay(RelayRequest{Peer: l.peer.id, Room: room, Origin: origin, Source: sourceOf(source, m.GetSourceInfo())})
+	src, ok := l.c.deps.Relay(RelayRequest{
+		Peer: l.peer.id, Room: room, Origin: origin, Source: sourceOf(source, m.GetSourceInfo()),
+		Waits: m.GetDemand().GetEncodings() == 0,
+	})
 	if !ok {
 		return nil
 	}
@@ -186,8 +190,11 @@ func (f *sendFlow) setDemand(m *cascadepb.Demand) {
 		MaxTemporal: uint8(min(m.GetMaxTemporal(), rtpstream.AllTemporal)),
 	}
 	f.maxTemporal.Store(uint32(d.MaxTemporal))
-	f.encodings.Store(uint32(d.Encodings))
+	waited := f.encodings.Swap(uint32(d.Encodings)) == 0
 	f.sub.SetDemand(d)
+	if waited != (d.Encodings == 0) {
+		f.link.c.reachChanged(f.sub.Source())
+	}
 }
 
 func (l *link) serveKeyframe(m *cascadepb.KeyframeRequest) {

@@ -253,8 +253,11 @@ func (l *link) probe(ln *lane) {
 
 func (l *link) answered(now time.Duration) {
 	l.liveMu.Lock()
-	up := l.live.answered(now)
+	up, ask := l.live.answered(now, time.Duration(l.controlHeard.Load()))
 	l.liveMu.Unlock()
+	if ask {
+		l.ping(now)
+	}
 	if up {
 		l.wasUp.Store(true)
 		if !l.up.Swap(true) {

@@ -69,9 +69,9 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 		t.second(now)
 		t.nextSecond = now + time.Second
 	}
-	t.liveness(now)
+	due = min(t.nextProbe, t.liveness(now))
 	l.tx.tick(now)
-	due = min(t.nextProbe, l.tx.due(now), t.report(now))
+	due = min(due, l.tx.due(now), t.report(now))
 	if l.tx.busy() {
 		due = min(due, now+busyTick)
 	}
@@ -155,17 +155,25 @@ func (t *ticker) planLanes(rtt time.Duration, loss float64, now time.Duration) {
 }
 
 func (t *ticker) ping(now time.Duration) {
-	t.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Ping{Ping: &cascadepb.Ping{Token: uint64(now)}}})
+	t.link.ping(now)
 	t.nextPing = now + time.Second
 }
 
-func (t *ticker) liveness(now time.Duration) {
+// liveness looks whether the link is still there, and returns when to look again.
+func (t *ticker) liveness(now time.Duration) (due time.Duration) {
 	l := t.link
 	rtt := l.roundTrip()
+	h := heard{lanes: time.Duration(l.heard.Load()), control: time.Duration(l.controlHeard.Load()), rtt: rtt}
+	h.cutOff = now-h.lanes > l.c.cfg.SuspectAfter && l.c.cutOff(l, now)
 	l.liveMu.Lock()
-	action := l.live.tick(now, time.Duration(l.heard.Load()), time.Duration(l.controlHeard.Load()), rtt)
+	action, due := l.live.tick(now, h)
 	downSince, up := l.live.downSince, l.live.up
+	doubtful := l.live.doubtful(now)
+	closing := !up && now-max(downSince, l.born) >= max(l.c.cfg.DownTimeout, 4*rtt) && !l.live.answering(now)
 	l.liveMu.Unlock()
+	if l.doubtful.Swap(doubtful) != doubtful {
+		l.peer.wayChanged()
+	}
 	switch action {
 	case livenessProbe:
 		for _, ln := range t.lanes {
@@ -178,9 +186,10 @@ func (t *ticker) liveness(now time.Duration) {
 		}
 	case livenessNothing:
 	}
-	if !up && now-max(downSince, l.born) >= max(l.c.cfg.DownTimeout, 4*rtt) {
+	if closing {
 		l.close(cascadepb.CloseReason_CLOSE_REASON_SILENT)
 	}
+	return due
 }
 
 // repair asks for what is missing and reports whether anything still is.

@@ -2,32 +2,69 @@ package cascade
 
 import "time"
 
-// liveness decides whether a link is up. Two independent signals are needed each way: down needs silence on all lanes
-// and then a silent control path or two more rounds of probes without an answer; up again needs two answers in a row.
-// It has no lock and no clock.
+// liveness decides whether a link is up. It is in doubt as soon as something that must have come did not: then another
+// way is opened beside it, which costs little if it was nothing. To call it down takes two independent signals:
+// silence on all lanes, and then a silent control path or two more rounds of probes without an answer; and somebody
+// else to be heard, where there is anybody else: to a node that is cut off all others look dead. Up again takes two
+// answers on lanes in a row and a word on the control path, or answers without a break for provenAfter: QUIC is slow to
+// try again after a long silence. It has no lock and no clock.
 type liveness struct {
 	interval, suspectAfter time.Duration
 
 	up         bool
 	everUp     bool
+	doubtedAt  time.Duration // when it was last in doubt; 0 when long ago
 	suspectAt  time.Duration // when silence was noticed; 0 when not suspected
 	answers    int           // in a row while down
+	firstAt    time.Duration // of these
 	lastAnswer time.Duration
 	downSince  time.Duration
 }
 
-// answered notes a probe's answer and reports whether the link came up by it.
-func (l *liveness) answered(now time.Duration) (cameUp bool) {
+const (
+	provenAfter = time.Second // of answers in a row, that make up for a slow control path
+	doubtHold   = time.Second // a link that was in doubt remains so for this long
+)
+
+// heard is when a link gave signs of life.
+type heard struct {
+	lanes, control time.Duration
+	rtt            time.Duration
+	cutOff         bool // nobody else is heard either
+}
+
+// answered notes a probe's answer, and reports whether the link came up by it, and whether it asks for a word on the
+// control path.
+func (l *liveness) answered(now, control time.Duration) (cameUp, ask bool) {
 	if now-l.lastAnswer > 3*l.interval {
 		l.answers = 0
 	}
+	if l.answers == 0 {
+		l.firstAt = now
+	}
 	l.answers++
 	l.lastAnswer = now
-	if l.up || (l.everUp && l.answers < 2) {
-		return false
+	if l.up {
+		return false, false
 	}
-	l.up, l.everUp, l.suspectAt = true, true, 0
-	return true
+	if l.everUp && (l.answers < 2 || control <= l.downSince && now-l.firstAt < provenAfter) {
+		return false, l.answers == 1
+	}
+	l.up, l.everUp, l.suspectAt, l.doubtedAt = true, true, 0, 0
+	return true, false
+}
+
+// answering reports whether a link that is down is about to come up.
+func (l *liveness) answering(now time.Duration) bool {
+	return l.answers > 0 && now-l.lastAnswer <= 3*l.interval
+}
+
+// doubtAfter is how long a lane is silent when a probe or its answer is missing for certain.
+func (l *liveness) doubtAfter() time.Duration { return max(l.suspectAfter/2, l.interval*3/2) }
+
+// doubtful reports whether media should come another way as well.
+func (l *liveness) doubtful(now time.Duration) bool {
+	return !l.up && l.everUp || l.doubtedAt != 0 && now-l.doubtedAt < doubtHold
 }
 
 // livenessAction is what tick asks for.
@@ -39,24 +76,37 @@ const (
 	livenessDown                   // the link went down
 )
 
-// tick looks at the time a frame was last heard on any lane, and a message on the control path.
-func (l *liveness) tick(now, heard, controlHeard, rtt time.Duration) livenessAction {
+// tick looks at what was heard, and says when to look again.
+func (l *liveness) tick(now time.Duration, h heard) (action livenessAction, due time.Duration) {
 	if !l.up {
-		return livenessNothing
+		return livenessNothing, never
 	}
-	if now-heard <= l.suspectAfter {
+	silent := now - h.lanes
+	if silent < l.doubtAfter() {
 		l.suspectAt = 0
-		return livenessNothing
+		return livenessNothing, h.lanes + l.doubtAfter()
 	}
+	l.doubtedAt = now
+	if silent <= l.suspectAfter {
+		l.suspectAt = 0
+		return livenessNothing, h.lanes + l.suspectAfter + time.Millisecond
+	}
+	grace := max(l.interval, h.rtt+h.rtt/8)
 	if l.suspectAt == 0 {
 		l.suspectAt = now
-		return livenessProbe
+		return livenessProbe, now + grace
 	}
-	grace := max(l.interval, rtt+rtt/8)
-	silent := now - l.suspectAt
-	if silent >= 2*grace || (silent >= grace && controlHeard < l.suspectAt) {
-		l.up, l.answers, l.suspectAt, l.downSince = false, 0, 0, now
-		return livenessDown
+	waited := now - l.suspectAt
+	dead := waited >= 2*grace || waited >= grace && h.control < l.suspectAt
+	if !dead {
+		if waited < grace {
+			return livenessNothing, l.suspectAt + grace
+		}
+		return livenessNothing, l.suspectAt + 2*grace
 	}
-	return livenessNothing
+	if h.cutOff {
+		return livenessNothing, now + l.interval
+	}
+	l.up, l.answers, l.suspectAt, l.doubtedAt, l.downSince = false, 0, 0, 0, now
+	return livenessDown, never
 }

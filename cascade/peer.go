@@ -66,6 +66,8 @@ type step struct {
 	pull *pull
 	path []mesh.NodeID
 	hops uint32
+	idle bool // it waits beside another way
+	warm bool // somebody pulls it from here, or may
 }
 
 func newPeer(c *Cascade, id mesh.NodeID) *peer {
@@ -113,11 +115,11 @@ func (p *peer) step(now time.Duration) (due time.Duration, gone bool) {
 	}
 	wanted := keeps > 0
 	for _, s := range p.steps {
-		wanted = wanted || s.pull.needed()
+		wanted = wanted || s.pull.needed() || s.warm // who may pull it from here should not wait for a link
 	}
 	due = never
 	for _, s := range p.steps {
-		due = min(due, s.pull.step(now, l, s.path, s.hops))
+		due = min(due, s.pull.step(now, l, s))
 	}
 	if l != nil {
 		return min(due, p.use(now, l, wanted)), false
@@ -147,7 +149,7 @@ func (p *peer) collect() (l *link, events []peerEvent, released []*pull, keeps i
 			continue
 		}
 		path, hops := pl.remote.reachLocked()
-		p.steps = append(p.steps, step{pl, path, hops})
+		p.steps = append(p.steps, step{pl, path, hops, pl.remote.waitsLocked(pl), len(pl.remote.down) > 0})
 	}
 	return l, events, released, p.keeps
 }
@@ -245,6 +247,22 @@ func (p *peer) linkEnded(l *link, now time.Duration) {
 	}
 	p.c.mu.Unlock()
 	p.signal()
+	p.wayChanged()
+}
+
+// wayChanged wakes the ways beside those from this peer: it is time for them, or no longer.
+func (p *peer) wayChanged() {
+	p.c.mu.Lock()
+	var others []*peer
+	for pl := range p.pulls {
+		if spare := pl.remote.spare; spare != nil && pl.remote.via == pl && !slices.Contains(others, spare.peer) {
+			others = append(others, spare.peer)
+		}
+	}
+	p.c.mu.Unlock()
+	for _, o := range others {
+		o.signal()
+	}
 }
 
 // failedLocked sets when to try again. Cascade.mu is held.

@@ -50,6 +50,8 @@ type pull struct {
 
 	wantKey  [rtpstream.MaxEncodings]atomic.Uint32 // a keyframe is wanted: 0 or one more than the rtpstream.KeyframeReason
 	flowing  atomic.Bool                           // packets came since the flow was opened
+	proved   atomic.Bool                           // packets came at any time
+	wanted   atomic.Uint32                         // encodings asked for, for status
 	refusals atomic.Uint32                         // since the flow was last accepted
 
 	state     pullState
@@ -60,6 +62,7 @@ type pull struct {
 	sentAt    time.Duration
 	openedAt  time.Duration
 	flowsAt   time.Duration // when the first packet was noticed, or 0
+	waited    bool          // beside another way
 	lingering bool
 	emptyAt   time.Duration // when demand ended, while lingering
 	retryAt   time.Duration
@@ -78,6 +81,8 @@ func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
 	s.Write(pkt)
 	pl.remote.writeMu.Unlock()
 	if !pl.flowing.Load() && !pl.flowing.Swap(true) {
+		pl.proved.Store(true)
+		pl.remote.came.Store(true)
 		pl.peer.signal()
 	}
 }
@@ -85,14 +90,30 @@ func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
 // needed reports whether there is a reason to have a link for this source.
 func (pl *pull) needed() bool { return pl.state != pullIdle || pl.media.Demand().Encodings != 0 }
 
-// step does what is due on link l, nil when there is none, and returns when it wants to be called again.
-func (pl *pull) step(now time.Duration, l *link, path []mesh.NodeID, hops uint32) time.Duration {
+// failingLocked reports whether the source came this way and may not any more. Cascade.mu is held.
+func (pl *pull) failingLocked() bool {
+	l := pl.peer.link
+	return pl.proved.Load() && (l == nil || !l.established || l.doubtful.Load())
+}
+
+// step does what is due on link l, nil when there is none, and returns when it wants to be called again. A way that
+// waits is open, with a demand for nothing.
+func (pl *pull) step(now time.Duration, l *link, s step) time.Duration {
 	if pl.state != pullIdle && pl.link != l {
 		pl.reset()
 	}
-	want := pl.media.Demand()
+	want, path, hops := pl.media.Demand(), s.path, s.hops
+	watched := want.Encodings != 0
+	if s.idle {
+		want = rtpstream.Demand{}
+	} else if pl.waited { // its time has come
+		pl.openedAt, pl.flowsAt = now, 0
+		pl.flowing.Store(false)
+	}
+	pl.waited = s.idle
+	pl.wanted.Store(uint32(want.Encodings))
 	if pl.state == pullIdle {
-		if want.Encodings == 0 || l == nil {
+		if !watched || l == nil {
 			return never
 		}
 		if now < pl.retryAt {
@@ -108,7 +129,7 @@ func (pl *pull) step(now time.Duration, l *link, path []mesh.NodeID, hops uint32
 		pl.retry(now)
 		return pl.retryAt
 	}
-	if want.Encodings == 0 {
+	if !watched {
 		return pl.linger(now)
 	}
 	pl.lingering = false
@@ -165,10 +186,14 @@ func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, path []m
 
 // wish asks for keyframes of encodings that begin to flow: nobody can decode them otherwise.
 func (pl *pull) wish(set rtpstream.EncodingSet) {
+	why := rtpstream.KeyframeForJoin
+	if pl.remote.came.Load() { // another way, and what came between is lost
+		why = rtpstream.KeyframeForRepair
+	}
 	for e := range uint8(rtpstream.MaxEncodings) {
 		pl.keySent[e], pl.keyTries[e] = 0, 0
 		if set.Has(e) && !pl.audio {
-			pl.want(e, rtpstream.KeyframeForJoin)
+			pl.want(e, why)
 		}
 	}
 }
@@ -202,10 +227,17 @@ func (pl *pull) demand(now time.Duration, want rtpstream.Demand, path []mesh.Nod
 		return pl.sentAt + demandGap
 	}
 	added := want.Encodings &^ pl.sent.Encodings
+	first := pl.sent.Encodings == 0
 	pl.sent, pl.sentAt, pl.sentPath = want, now, path
 	pl.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowDemand{FlowDemand: &cascadepb.FlowDemand{
 		FlowId: pl.flow, Demand: demandMessage(want), Path: pathMessage(path), Hops: hops,
 	}}})
+	if first {
+		if !pl.remote.seamless(pl) { // else a decoder here misses nothing
+			pl.wish(added)
+		}
+		return never
+	}
 	for e := range uint8(rtpstream.MaxEncodings) {
 		if added.Has(e) && !pl.audio {
 			pl.keySent[e], pl.keyTries[e] = 0, 0

@@ -124,44 +124,79 @@ func TestReassemblerJoinsOnlyWhatFits(t *testing.T) {
 func TestLivenessNeedsTwoSignalsEachWay(t *testing.T) {
 	newLive := func() *liveness {
 		l := &liveness{interval: 100 * ms, suspectAfter: 300 * ms}
-		require.Equal(t, livenessNothing, l.tick(ms, 0, 0, 0))
-		require.True(t, l.answered(10*ms), "the first answer brings a new link up")
+		a, _ := l.tick(ms, heard{})
+		require.Equal(t, livenessNothing, a)
+		up, _ := l.answered(10*ms, 0)
+		require.True(t, up, "the first answer brings a new link up")
 		return l
 	}
+	type look struct {
+		now, lanes, control time.Duration
+		want                livenessAction
+	}
+	looks := func(t *testing.T, l *liveness, rtt time.Duration, cutOff bool, all ...look) {
+		t.Helper()
+		for _, x := range all {
+			got, due := l.tick(x.now, heard{lanes: x.lanes, control: x.control, rtt: rtt, cutOff: cutOff})
+			require.Equal(t, x.want, got, "at %v", x.now)
+			require.Greater(t, due, x.now)
+		}
+	}
+	up := func(l *liveness, now, control time.Duration) bool {
+		came, _ := l.answered(now, control)
+		return came
+	}
 	t.Run("silence on lanes, control path alive", func(t *testing.T) {
-		l := newLive()
-		require.Equal(t, livenessNothing, l.tick(300*ms, 10*ms, 0, 0))
-		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 0))
-		require.Equal(t, livenessNothing, l.tick(430*ms, 10*ms, 330*ms, 0))
-		require.Equal(t, livenessDown, l.tick(530*ms, 10*ms, 330*ms, 0))
+		looks(t, newLive(), 0, false, look{300 * ms, 10 * ms, 0, livenessNothing}, look{320 * ms, 10 * ms, 0, livenessProbe},
+			look{430 * ms, 10 * ms, 330 * ms, livenessNothing}, look{530 * ms, 10 * ms, 330 * ms, livenessDown})
 	})
 	t.Run("control path silent too", func(t *testing.T) {
 		l := newLive()
-		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 0))
-		require.Equal(t, livenessDown, l.tick(430*ms, 10*ms, 0, 0))
-		require.False(t, l.answered(500*ms), "one answer is not enough")
-		require.True(t, l.answered(600*ms))
+		looks(t, l, 0, false, look{320 * ms, 10 * ms, 0, livenessProbe}, look{430 * ms, 10 * ms, 0, livenessDown})
+		require.False(t, up(l, 500*ms, 0), "one answer is not enough")
+		require.False(t, up(l, 600*ms, 0), "and nothing from the control path")
+		require.False(t, up(l, 650*ms, 420*ms), "nothing new")
+		require.True(t, up(l, 700*ms, 690*ms))
 		require.True(t, l.up)
+	})
+	t.Run("lanes for a while make up for the control path", func(t *testing.T) {
+		l := newLive()
+		looks(t, l, 0, false, look{320 * ms, 10 * ms, 0, livenessProbe}, look{430 * ms, 10 * ms, 0, livenessDown})
+		for now := 500 * ms; now < 1500*ms; now += 100 * ms {
+			require.False(t, up(l, now, 0))
+			require.True(t, l.answering(now))
+		}
+		require.True(t, up(l, 1500*ms, 0))
 	})
 	t.Run("answers apart do not count", func(t *testing.T) {
 		l := newLive()
-		l.tick(320*ms, 10*ms, 0, 0)
-		l.tick(430*ms, 10*ms, 0, 0)
-		require.False(t, l.answered(500*ms))
-		require.False(t, l.answered(1500*ms))
-		require.True(t, l.answered(1600*ms))
+		looks(t, l, 0, false, look{320 * ms, 10 * ms, 0, livenessProbe}, look{430 * ms, 10 * ms, 0, livenessDown})
+		require.False(t, up(l, 500*ms, 500*ms))
+		require.False(t, up(l, 1500*ms, 500*ms))
+		require.False(t, l.answering(2*time.Second))
+		require.True(t, up(l, 1600*ms, 500*ms))
 	})
-	t.Run("a suspicion ends with the next frame", func(t *testing.T) {
+	t.Run("a suspicion ends with the next frame, a doubt a while later", func(t *testing.T) {
 		l := newLive()
-		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 0))
-		require.Equal(t, livenessNothing, l.tick(400*ms, 390*ms, 0, 0))
+		looks(t, l, 0, false, look{150 * ms, 10 * ms, 0, livenessNothing})
+		require.False(t, l.doubtful(150*ms))
+		looks(t, l, 0, false, look{160 * ms, 10 * ms, 0, livenessNothing})
+		require.True(t, l.doubtful(160*ms))
+		looks(t, l, 0, false, look{320 * ms, 10 * ms, 0, livenessProbe}, look{400 * ms, 390 * ms, 0, livenessNothing})
 		require.Zero(t, l.suspectAt)
+		require.True(t, l.doubtful(1300*ms))
+		require.False(t, l.doubtful(1320*ms))
 	})
 	t.Run("long round trips get more time", func(t *testing.T) {
+		looks(t, newLive(), 400*ms, false, look{320 * ms, 10 * ms, 0, livenessProbe},
+			look{700 * ms, 10 * ms, 0, livenessNothing}, look{800 * ms, 10 * ms, 0, livenessDown})
+	})
+	t.Run("who hears nobody judges nobody", func(t *testing.T) {
 		l := newLive()
-		require.Equal(t, livenessProbe, l.tick(320*ms, 10*ms, 0, 400*ms))
-		require.Equal(t, livenessNothing, l.tick(700*ms, 10*ms, 0, 400*ms))
-		require.Equal(t, livenessDown, l.tick(800*ms, 10*ms, 0, 400*ms))
+		looks(t, l, 0, true, look{320 * ms, 10 * ms, 0, livenessProbe}, look{430 * ms, 10 * ms, 0, livenessNothing},
+			look{2 * time.Second, 10 * ms, 0, livenessNothing})
+		require.True(t, l.up && l.doubtful(2*time.Second))
+		looks(t, l, 0, false, look{2100 * ms, 10 * ms, 0, livenessDown})
 	})
 }
 

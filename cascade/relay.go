@@ -27,6 +27,16 @@ func (c *Cascade) relay(src *rtpstream.Source, f *sendFlow) cascadepb.RefuseReas
 	return reason
 }
 
+// reachChanged tells the nodes a source is pulled from whom it reaches now, if it comes from elsewhere.
+func (c *Cascade) reachChanged(src *rtpstream.Source) {
+	c.mu.Lock()
+	r := c.byMedia[src]
+	c.mu.Unlock()
+	if r != nil {
+		r.DemandChanged()
+	}
+}
+
 func (c *Cascade) unrelay(src *rtpstream.Source, f *sendFlow) {
 	c.mu.Lock()
 	r := c.byMedia[src]

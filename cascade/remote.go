@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
@@ -42,12 +43,21 @@ func (r *RemoteSource) Media() *rtpstream.Source { return r.remote.media }
 // are dropped.
 func (r *RemoteSource) PullFrom(node mesh.NodeID) { r.remote.pullFrom(node) }
 
+// Beside names a node from which the source is pulled as well as from the one of PullFrom: always, or only while the
+// way from there is in doubt, for which a flow without demand is held open. "" is none. PullFrom to that node then costs
+// no gap. It has no effect while it is the node the source is pulled from anyway.
+func (r *RemoteSource) Beside(node mesh.NodeID, always bool) { r.remote.beside(node, always) }
+
 // RemoteStatus is how a source of another node comes here.
 type RemoteStatus struct {
 	From     mesh.NodeID   // where it is pulled from, or about to be
 	Flowing  bool          // packets have come since that flow was opened
 	Refusals int           // by that node since it last accepted
 	To       []mesh.NodeID // further nodes that pull it from here
+
+	Beside         mesh.NodeID   // from where it is pulled as well, or about to be when that is called for; "" is nowhere
+	BesideRefusals int           // by that node since it last accepted
+	Waiting        []mesh.NodeID // further nodes that hold a flow open from here without demand
 }
 
 // Status tells how the source comes here.
@@ -57,7 +67,14 @@ func (r *RemoteSource) Status() RemoteStatus {
 	defer c.mu.Unlock()
 	via := r.remote.via
 	s := RemoteStatus{From: via.peer.id, Flowing: via.flowing.Load(), Refusals: int(via.refusals.Load())}
+	if spare := r.remote.spare; spare != nil {
+		s.Beside, s.BesideRefusals = spare.peer.id, int(spare.refusals.Load())
+	}
 	for f := range r.remote.down {
+		if f.waits() {
+			s.Waiting = append(s.Waiting, f.link.peer.id)
+			continue
+		}
 		s.To = append(s.To, f.link.peer.id)
 	}
 	return s
@@ -85,21 +102,25 @@ type remoteKey struct {
 	origin mesh.NodeID
 }
 
-// remote is a source of another node as this node has it: one media, however it comes. It comes by one pull, and for
-// the moment of a switch by two.
+// remote is a source of another node as this node has it: one media, however it comes. It comes by one pull, for the
+// moment of a switch by two, and by a spare one that waits for the first to fail or always runs beside it.
 type remote struct {
 	c      *Cascade
 	key    pullKey
 	origin mesh.NodeID
 	media  *rtpstream.Source
 
-	writeMu sync.Mutex // one writer to a stream at a time, also while a link or a pull replaces another
+	came    atomic.Bool // packets, at any time
+	writeMu sync.Mutex  // one writer to a stream at a time, also while a link or a pull replaces another
 
 	// Guarded by Cascade.mu.
-	refs int                    // handles
-	via  *pull                  // how it comes
-	old  *pull                  // how it came before, until via has settled; or nil
-	down map[*sendFlow]struct{} // flows that carry the media on to further nodes
+	refs    int                    // handles
+	via     *pull                  // how it comes
+	old     *pull                  // how it came before, until via has settled; or nil
+	spare   *pull                  // how it comes as well; or nil
+	spareAt mesh.NodeID            // where from; "" is nowhere
+	always  bool                   // spare does not wait for via to fail
+	down    map[*sendFlow]struct{} // flows that carry the media on to further nodes
 }
 
 var _ rtpstream.Feedback = (*remote)(nil)
@@ -144,10 +165,13 @@ func (r *remote) DemandChanged() {
 func (r *remote) pulls() []*pull {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	if r.old == nil {
-		return []*pull{r.via}
+	all := []*pull{r.via}
+	for _, pl := range []*pull{r.old, r.spare} {
+		if pl != nil {
+			all = append(all, pl)
+		}
 	}
-	return []*pull{r.via, r.old}
+	return all
 }
 
 func (r *remote) pullFrom(node mesh.NodeID) {
@@ -157,18 +181,57 @@ func (r *remote) pullFrom(node mesh.NodeID) {
 		c.mu.Unlock()
 		return
 	}
-	last, dropped := r.via, r.old
-	if r.old != nil && r.old.peer.id == node {
+	last, before, beside := r.via, r.old, r.spare
+	switch {
+	case r.old != nil && r.old.peer.id == node:
 		r.via = r.old // back before the switch was over
-	} else {
+	case r.spare != nil && r.spare.peer.id == node:
+		r.via, r.spare = r.spare, nil
+	default:
 		r.via = r.newPullLocked(node)
 	}
 	if last.flowing.Load() || r.old == nil || r.old == r.via {
 		r.old = last
 	}
-	via := r.via
+	r.spareLocked()
+	via, spare := r.via, r.spare
 	c.mu.Unlock()
-	for _, pl := range []*pull{via, last, dropped} {
+	signalAll(via, last, before, beside, spare)
+}
+
+func (r *remote) beside(node mesh.NodeID, always bool) {
+	c := r.c
+	c.mu.Lock()
+	if r.refs == 0 || node == c.self || (r.spareAt == node && r.always == always) {
+		c.mu.Unlock()
+		return
+	}
+	before := r.spare
+	r.spareAt, r.always = node, always
+	r.spareLocked()
+	spare := r.spare
+	c.mu.Unlock()
+	signalAll(before, spare)
+}
+
+// spareLocked makes spare what spareAt says: none while the source is pulled from there anyway, or was until now.
+// Cascade.mu is held.
+func (r *remote) spareLocked() {
+	if r.spare != nil && (r.spare.peer.id != r.spareAt || r.spare.peer == r.via.peer) {
+		r.spare = nil
+	}
+	if r.spare == nil && r.spareAt != "" && r.spareAt != r.via.peer.id && (r.old == nil || r.old.peer.id != r.spareAt) {
+		r.spare = r.newPullLocked(r.spareAt)
+	}
+}
+
+// waitsLocked reports whether pl is a spare way whose time has not come. Cascade.mu is held.
+func (r *remote) waitsLocked(pl *pull) bool {
+	return r.spare == pl && !r.always && !r.via.failingLocked()
+}
+
+func signalAll(pulls ...*pull) {
+	for _, pl := range pulls {
 		if pl != nil {
 			pl.peer.signal()
 		}
@@ -186,7 +249,7 @@ func (r *remote) switching(pl *pull) bool {
 func (r *remote) seamless(pl *pull) bool {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	return r.via == pl && r.old != nil && r.old.flowing.Load()
+	return r.via == pl && r.old != nil && r.old.flowing.Load() && !r.old.failingLocked()
 }
 
 // settled ends the way before pl.
@@ -195,6 +258,9 @@ func (r *remote) settled(pl *pull) {
 	var old *pull
 	if r.via == pl {
 		old, r.old = r.old, nil
+		if old != nil && old.peer.id == r.spareAt && r.spare == nil {
+			r.spare = old
+		}
 	}
 	r.c.mu.Unlock()
 	if old != nil {
@@ -207,7 +273,7 @@ func (r *remote) release() {
 	c.mu.Lock()
 	r.refs--
 	last := r.refs == 0
-	via, old := r.via, r.old
+	via, old, spare := r.via, r.old, r.spare
 	if last {
 		delete(c.byMedia, r.media)
 		delete(c.remotes, remoteKey{r.key, r.origin})
@@ -217,17 +283,16 @@ func (r *remote) release() {
 		return
 	}
 	r.media.Close()
-	for _, pl := range []*pull{via, old} {
-		if pl != nil {
-			pl.peer.signal()
-		}
-	}
+	signalAll(via, old, spare)
 }
 
 // usesLocked reports whether pl is still a way the source comes. Cascade.mu is held.
-func (r *remote) usesLocked(pl *pull) bool { return r.refs > 0 && (pl == r.via || pl == r.old) }
+func (r *remote) usesLocked(pl *pull) bool {
+	return r.refs > 0 && (pl == r.via || pl == r.old || pl == r.spare)
+}
 
 // reachLocked returns the nodes the media reaches through this node, this one first, and over how many links at most.
+// Who waits is not reached yet.
 // Cascade.mu is held.
 func (r *remote) reachLocked() (path []mesh.NodeID, hops uint32) {
 	if len(r.down) == 0 {
@@ -235,6 +300,9 @@ func (r *remote) reachLocked() (path []mesh.NodeID, hops uint32) {
 	}
 	path = slices.Clone(r.c.selfPath)
 	for f := range r.down {
+		if f.waits() {
+			continue
+		}
 		hops = max(hops, f.hops)
 		for _, id := range f.path {
 			if !slices.Contains(path, id) && len(path) < maxPath {
@@ -246,8 +314,16 @@ func (r *remote) reachLocked() (path []mesh.NodeID, hops uint32) {
 	return path, hops + 1
 }
 
-// comesThroughLocked reports whether one of nodes is where the source comes from. Cascade.mu is held.
+// comesThroughLocked reports whether one of nodes is where the source comes from. A spare way that only waits gives way.
+// Cascade.mu is held.
 func (r *remote) comesThroughLocked(nodes []mesh.NodeID) bool {
+	if r.spare != nil && slices.Contains(nodes, r.spare.peer.id) {
+		if !r.waitsLocked(r.spare) {
+			return true
+		}
+		r.spare.peer.signal()
+		r.spare, r.spareAt = nil, ""
+	}
 	return slices.Contains(nodes, r.via.peer.id) || (r.old != nil && slices.Contains(nodes, r.old.peer.id)) ||
 		slices.Contains(nodes, r.origin)
 }

@@ -82,6 +82,9 @@ func (f *sendFlow) grant() {
 	}
 }
 
+// waits reports whether nothing is wanted of the flow so far.
+func (f *sendFlow) waits() bool { return f.encodings.Load() == 0 }
+
 func (f *sendFlow) encoding(p *rtpstream.Packet) *sendEncoding {
 	return &f.enc[p.Stream.Encoding%rtpstream.MaxEncodings]
 }

@@ -103,7 +103,7 @@ func (l *link) status(s *LinkStatus) {
 		}
 		s.Flows = append(s.Flows, FlowStatus{
 			ID: uint32(id), Room: pl.key.room, Source: pl.key.source, Direction: "in", Kind: kindOf(pl.audio),
-			Encodings: pl.media.Demand().Encodings,
+			Encodings: rtpstream.EncodingSet(pl.wanted.Load()),
 		})
 	}
 	slices.SortFunc(s.Flows, func(a, b FlowStatus) int {

@@ -56,7 +56,7 @@ func (s *Snapshot) Best(q Query) Way {
 	if !measured && !dead {
 		return direct // try before judging
 	}
-	detours := s.detours(q)
+	detours := s.detours(q, dead)
 	if len(detours) == 0 {
 		return direct
 	}
@@ -93,13 +93,18 @@ func (s *Snapshot) byGateway(q Query) (Way, bool) {
 	return Way{}, false
 }
 
-// detours returns the ways over one node of each region, as far as both their links are known and up.
-func (s *Snapshot) detours(q Query) []Way {
+// detours returns the ways over one node of each region, as far as both their links are known and up. The two regions at
+// the ends count when the direct way is dead only: that they are nearer than near is an error of measurement. And the
+// nodes of the own region come to a gateway, so it does not go to them.
+func (s *Snapshot) detours(q Query, dead bool) []Way {
 	if q.Role == Detour {
 		return nil
 	}
 	var ways []Way
 	for _, r := range s.regions {
+		if here := r.name == s.byID[q.Self].Region; here && q.Role == Serving || (here || r.name == s.byID[q.Origin].Region) && !dead {
+			continue
+		}
 		if slices.ContainsFunc(q.Avoid, func(id mesh.NodeID) bool { return s.byID[id].Region == r.name }) {
 			continue // what one node there cannot reach, its neighbours cannot either
 		}

@@ -18,6 +18,7 @@
 //
 //   - Snapshot: the nodes and links as somebody knows them.
 //   - Snapshot.Best: the best way now. Route.Update: the same with hysteresis, step by step.
+//   - Snapshot.Spare: what to have ready for when that fails. Twin: whether audio should come by both.
 //   - Gateway, Cost: the parts.
 //
 // # Goroutines
@@ -28,7 +29,7 @@
 //
 // A cost is a time: the round trip, plus what loss and jitter add to it until a frame can be shown, see Cost. A change
 // from one way to a better one needs a gain of 15 % and of 10 ms that lasts HoldDown, and back from a detour to a
-// direct way that is no worse, only HoldDown. A change away from a dead way, or to another gateway because nodes came
+// direct way that is no worse, only HoldDown, which doubles up to MaxHoldDown with every way that died in use lately. A change away from a dead way, or to another gateway because nodes came
 // or went, happens at once. Links not measured for MaxAge count as unknown.
 // One decision costs one hash for each node of the own region, and for a gateway one for each node.
 //
@@ -43,7 +44,7 @@
 //	                            p50   p99   max    p50   p99    mean    max
 //	all well                   1.01  1.09  1.10   1.05  1.34   1.000      1     15.7 %  0 %
 //	all links known            1.01  1.17  3.06   1.05  1.34   1.000      1     18.3 %  0 %     1.20 % (1.20 %)
-//	own links and estimates    1.01  2.16  3.11   1.05  1.37   1.001      2     17.5 %  0 %     1.20 % (1.20 %)
+//	own links and estimates    1.01  1.19  3.06   1.05  1.34   1.000      1     18.3 %  0 %     1.20 % (1.20 %)
 //
 // The last line is what a node can do that knows its own links, and of others the RTT in good days: a detour whose own
 // link is dead refuses, and another one is asked. The least cost is over any number of nodes (Dijkstra), with one node

@@ -7,35 +7,55 @@ import (
 
 // Hysteresis: what a better way must gain, and for how long, before it is taken.
 const (
-	HoldDown  = 3 * time.Second
-	minGain   = 10 * time.Millisecond
-	gainShare = 0.15
+	HoldDown    = 3 * time.Second
+	MaxHoldDown = time.Minute     // of a route that fell again and again
+	calmAfter   = 2 * time.Minute // with the direct way up, and earlier falls are forgotten
+	minGain     = 10 * time.Millisecond
+	gainShare   = 0.15
 )
 
 // Route is a way that is in use, with what is needed not to leave it lightly. The zero value has no way yet.
 type Route struct {
 	Way
-	rival Way
-	since time.Duration // when the rival was first better by enough
+	rival  Way
+	since  time.Duration // when the rival was first better by enough
+	falls  int           // ways that died in use, lately
+	fellAt time.Duration // when the last one did, or the direct way was down last
 }
 
 // Update returns the route to use from now on. Now is any clock that only grows.
 func (r Route) Update(now time.Duration, s *Snapshot, q Query) Route {
+	switch {
+	case r.falls > 0 && s.down(q.Origin, q.Self):
+		r.fellAt = now // it is not over
+	case now-r.fellAt >= calmAfter:
+		r.falls = 0
+	}
 	best := s.Best(q)
 	current, usable := s.price(r.Way, q)
 	switch {
 	case best.From == r.From && best.Kind == r.Kind:
-		return Route{Way: best}
+		r.Way, r.rival = best, Way{}
 	case !usable || best.Kind == ViaGateway:
-		return Route{Way: best}
+		if r.From != "" && r.Kind != ViaGateway {
+			r.falls, r.fellAt = r.falls+1, now
+		}
+		r.Way, r.rival = best, Way{}
 	case !worth(current.Cost, best.Cost) && !home(current, best):
-		return Route{Way: current}
+		r.Way, r.rival = current, Way{}
 	case r.rival.From != best.From || r.rival.Kind != best.Kind:
-		return Route{Way: current, rival: best, since: now}
-	case now-r.since >= HoldDown:
-		return Route{Way: best}
+		r.Way, r.rival, r.since = current, best, now
+	case now-r.since >= r.holdDown():
+		r.Way, r.rival = best, Way{}
+	default:
+		r.Way, r.rival = current, best
 	}
-	return Route{Way: current, rival: best, since: r.since}
+	return r
+}
+
+// holdDown doubles with every fall: a link that comes and goes does not take the route along (RFC 2439).
+func (r Route) holdDown() time.Duration {
+	return min(HoldDown<<min(max(r.falls-1, 0), 8), MaxHoldDown)
 }
 
 func worth(current, better time.Duration) bool {
@@ -57,7 +77,8 @@ func (s *Snapshot) price(w Way, q Query) (Way, bool) {
 		return s.direct(q), w.From == q.Origin && !s.down(q.Origin, q.Self)
 	}
 	node, here := s.byID[w.From]
-	if !here || node.Draining || q.Role == Detour || slices.Contains(q.Avoid, w.From) {
+	if !here || node.Draining || q.Role == Detour || slices.Contains(q.Avoid, w.From) ||
+		q.Role == Serving && node.Region == s.byID[q.Self].Region {
 		return w, false
 	}
 	first, up := s.known(q.Origin, w.From)

@@ -100,6 +100,15 @@ func TestBest(t *testing.T) {
 		"a detour takes no detour": {
 			nodes("us1", "eu1", "as1"), with(links{"us1 as1": {Down: true}}), Query{Self: "as1", Origin: "us1", Role: Detour}, "us1", Direct, unknownCost,
 		},
+		"a gateway does not pull from those who come to it": {
+			nodes("us1", "eu1", "eu2"), with(links{"us1 eu1": {RTT: 200 * ms}}), Query{Self: "eu1", Origin: "us1", Role: Serving}, "us1", Direct, 200 * ms,
+		},
+		"not even when the direct link is dead": {
+			nodes("us1", "eu1", "eu2"), with(links{"us1 eu1": {Down: true}}), Query{Self: "eu1", Origin: "us1", Role: Serving}, "us1", Direct, unknownCost,
+		},
+		"nobody is nearer over a neighbour of the origin": {
+			nodes("us1", "us2", "eu1"), with(links{"us1 eu1": {RTT: 200 * ms}}), Query{Self: "eu1", Origin: "us1"}, "us1", Direct, 200 * ms,
+		},
 		"inside a region straight": {
 			nodes("us1", "us2", "eu1"), direct, Query{Self: "us2", Origin: "us1"}, "us1", Direct, ms,
 		},

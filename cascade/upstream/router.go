@@ -21,6 +21,7 @@ const (
 	askedTime      = 2 * time.Second        // a node that asked counts as served until its flow is there
 	partingTime    = 3 * time.Second        // for nodes that pull from here to go elsewhere, when this one leaves
 	maxUpstreams   = 1 << 14                // sources of other nodes brought here at once
+	maxSpares      = 16                     // nodes to which links are kept for the case that others fail
 )
 
 // Deps is what a router needs of its surroundings. The functions are called from any goroutine and must not block.
@@ -48,9 +49,10 @@ type Router struct {
 	links   *linkState
 	wake    chan struct{}
 
-	mu   sync.Mutex
-	all  map[Key]*upstream // guarded by mu
-	view *route.Snapshot   // guarded by mu; nil before the first
+	mu     sync.Mutex
+	all    map[Key]*upstream   // guarded by mu
+	view   *route.Snapshot     // guarded by mu; nil before the first
+	spares map[mesh.NodeID]int // guarded by mu; nodes that are somebody's spare way, and of how many sources
 }
 
 // Key names a source of another node.
@@ -66,9 +68,17 @@ type upstream struct {
 
 	// Guarded by Router.mu.
 	users int                       // rooms here in which it is watched
-	asked map[mesh.NodeID]time.Time // nodes that wanted it from here, and when last
+	asked map[mesh.NodeID]question  // nodes that wanted it from here, and when last
 	avoid map[mesh.NodeID]time.Time // nodes not to pull it from, and until when
 	route route.Route
+	spare route.Way // From is "" when there is none
+	twin  bool      // the spare way is always used
+}
+
+// question is a node's wish to get a source from here.
+type question struct {
+	at    time.Time
+	waits bool // for another way to fail
 }
 
 // New returns a router that starts nothing. Relay may be given to cascade.New at once; Use must follow before either runs.
@@ -77,7 +87,7 @@ func New(deps Deps, log *slog.Logger) (*Router, error) {
 		return nil, errors.New("upstream: Members, RegionOf, Distance and Subscribe are all needed")
 	}
 	r := &Router{
-		deps: deps, log: log, started: time.Now(), wake: make(chan struct{}, 1), all: map[Key]*upstream{},
+		deps: deps, log: log, started: time.Now(), wake: make(chan struct{}, 1), all: map[Key]*upstream{}, spares: map[mesh.NodeID]int{},
 	}
 	r.links = newLinkState(r)
 	return r, nil
@@ -106,7 +116,7 @@ func (r *Router) Relay(q cascade.RelayRequest) (*rtpstream.Source, bool) {
 	if _, member := r.deps.RegionOf(q.Origin); !member || r.full() {
 		return nil, false
 	}
-	up := r.open(q.Room, q.Source, q.Origin, func(up *upstream) { up.asked[q.Peer] = time.Now() })
+	up := r.open(q.Room, q.Source, q.Origin, func(up *upstream) { up.asked[q.Peer] = question{time.Now(), q.Waits} })
 	if r.stuck(up) {
 		return nil, false
 	}
@@ -121,6 +131,25 @@ func (r *Router) Sources() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.all)
+}
+
+// Way is how a source comes here.
+type Way struct {
+	From  mesh.NodeID
+	Kind  route.Kind
+	Spare mesh.NodeID // what is ready for when that fails; "" is nothing
+	Twin  bool        // it comes from Spare as well all the time
+}
+
+// Way returns how a source comes here, or false when it does not.
+func (r *Router) Way(key Key) (Way, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	up := r.all[key]
+	if up == nil {
+		return Way{}, false
+	}
+	return Way{From: up.route.From, Kind: up.route.Kind, Spare: up.spare.From, Twin: up.twin}, true
 }
 
 // stuck reports whether a source cannot come here: its origin is out of reach, and there is no detour.
@@ -154,7 +183,7 @@ func (r *Router) open(room mesh.RoomName, source mesh.Source, origin mesh.NodeID
 	key := Key{room, source.ID, origin}
 	fresh := &upstream{
 		key: key, remote: r.cascade.Remote(room, source, origin),
-		asked: map[mesh.NodeID]time.Time{}, avoid: map[mesh.NodeID]time.Time{},
+		asked: map[mesh.NodeID]question{}, avoid: map[mesh.NodeID]time.Time{},
 	}
 	r.mu.Lock()
 	up := r.all[key]
@@ -186,6 +215,9 @@ func (r *Router) direct(up *upstream, now time.Time) {
 	if status.Refusals > 0 && status.From != up.key.Origin {
 		up.avoid[status.From] = now.Add(avoidTime)
 	}
+	if status.BesideRefusals > 0 && status.Beside != up.key.Origin {
+		up.avoid[status.Beside] = now.Add(avoidTime)
+	}
 	q := route.Query{Self: r.deps.Self, Origin: up.key.Origin, Source: up.key.Source}
 	for id, until := range up.avoid {
 		if now.After(until) {
@@ -195,12 +227,18 @@ func (r *Router) direct(up *upstream, now time.Time) {
 		q.Avoid = append(q.Avoid, id)
 	}
 	slices.Sort(q.Avoid)
-	for id, at := range up.asked {
-		if now.Sub(at) > askedTime {
+	for id, asked := range up.asked {
+		switch {
+		case now.Sub(asked.at) > askedTime:
 			delete(up.asked, id)
-			continue
+		case asked.waits:
+			status.Waiting = append(status.Waiting, id)
+		default:
+			status.To = append(status.To, id)
 		}
-		status.To = append(status.To, id)
+	}
+	if up.remote.Media().Demand().Encodings == 0 && len(status.To) == 0 {
+		status.To = status.Waiting // it comes for their sake, if it ever comes
 	}
 	for _, id := range status.To {
 		q.Role = max(q.Role, route.Serving)
@@ -209,12 +247,43 @@ func (r *Router) direct(up *upstream, now time.Time) {
 		}
 	}
 	up.route = up.route.Update(now.Sub(r.started), r.view, q)
-	from := up.route.From
+	r.arrangeSpareLocked(up, q, status.To)
+	from, spare, twin := up.route.From, up.spare.From, up.twin
 	r.mu.Unlock()
 	if from != status.From {
 		r.log.Debug("source pulled from another node", "room", up.key.Room, "source", up.key.Source, "node", from)
 	}
 	up.remote.PullFrom(from)
+	up.remote.Beside(spare, twin)
+}
+
+// arrangeSpareLocked decides what is ready for when the route of a source fails. Not to: they pull it from here. r.mu is
+// held.
+func (r *Router) arrangeSpareLocked(up *upstream, q route.Query, to []mesh.NodeID) {
+	q.Avoid = append(slices.Clone(q.Avoid), to...)
+	media := up.remote.Media()
+	way, ok := r.view.Spare(q, up.route.Way, up.spare)
+	if ok && way.From != up.spare.From {
+		ok = r.spares[way.From] > 0 || len(r.spares) < maxSpares
+	}
+	if !ok || media.Demand().Encodings == 0 {
+		way = route.Way{}
+	}
+	if way.From != up.spare.From {
+		r.countSpareLocked(up.spare.From, -1)
+		r.countSpareLocked(way.From, 1)
+	}
+	up.twin = way.From != "" && media.Info.Audio && route.Twin(up.route.Way, way, up.twin)
+	up.spare = way
+}
+
+func (r *Router) countSpareLocked(id mesh.NodeID, by int) {
+	if id == "" {
+		return
+	}
+	if r.spares[id] += by; r.spares[id] == 0 {
+		delete(r.spares, id)
+	}
 }
 
 // Run keeps every route right until ctx ends, and then leaves time for those who pull from here to go elsewhere.
@@ -238,8 +307,8 @@ func (r *Router) Run(ctx context.Context) error {
 		all := r.sweep(now)
 		from := map[mesh.NodeID]bool{}
 		for _, up := range all {
-			if up.remote.Media().Demand().Encodings != 0 {
-				from[up.remote.Status().From] = true
+			if status := up.remote.Status(); up.remote.Media().Demand().Encodings != 0 || len(status.To) > 0 || len(status.Waiting) > 0 {
+				from[status.From] = true
 			}
 		}
 		news := r.links.need(from, now)
@@ -270,14 +339,15 @@ func (r *Router) sweep(now time.Time) []*upstream {
 	r.mu.Lock()
 	for key, up := range r.all {
 		asked := false
-		for _, at := range up.asked {
-			asked = asked || now.Sub(at) <= askedTime
+		for _, q := range up.asked {
+			asked = asked || now.Sub(q.at) <= askedTime
 		}
 		if up.users > 0 || asked || up.remote.Media().Subscribers() > 0 {
 			rest = append(rest, up)
 			continue
 		}
 		delete(r.all, key)
+		r.countSpareLocked(up.spare.From, -1)
 		ended = append(ended, up)
 	}
 	r.mu.Unlock()
