@@ -7,16 +7,22 @@ import (
 	"time"
 )
 
-// flusherPatience is how many rounds without work the flusher makes before it waits to be woken: a wake-up costs more
-// than a round.
-const flusherPatience = 2
+// How the flusher looks after what nobody sent. A wake-up costs as much processor time as several packets.
+const (
+	flushSoon   = gatherTime           // between rounds while they find something
+	flushLater  = 3 * time.Millisecond // after flushEager rounds that found nothing: frames are complete when they come
+	flushEager  = 16
+	flushRounds = 8 // so slow, with nobody waiting, after which it rests until it is woken
+)
 
-// flusher sends what the links of a node gathered on direct lanes and nobody sent in the meantime: one round each
-// gatherTime for all links while there is traffic.
+// flusher sends what the links of a node gathered on direct lanes and nobody sent in the meantime, in rounds for all
+// links together. While its rounds find something, more may be left to them; otherwise whoever completes a frame
+// sends it.
 type flusher struct {
 	clock   func() time.Duration
 	wake    chan struct{} // capacity 1
 	running atomic.Bool
+	eager   atomic.Bool
 	pending atomic.Bool // somebody waits
 
 	mu      sync.Mutex
@@ -28,8 +34,8 @@ func newFlusher(clock func() time.Duration) *flusher {
 	return &flusher{clock: clock, wake: make(chan struct{}, 1)}
 }
 
-// busy reports whether there will be a round anyway.
-func (f *flusher) busy() bool { return f != nil && f.running.Load() }
+// soon reports whether there will be a round within gatherTime.
+func (f *flusher) soon() bool { return f != nil && f.eager.Load() }
 
 // expect makes the next round flush s. Called once for each round by each sender.
 func (f *flusher) expect(s *sender) {
@@ -45,25 +51,26 @@ func (f *flusher) expect(s *sender) {
 	}
 }
 
-// round flushes who waits, and reports whether there was anybody. It may be called by anybody at any time.
-func (f *flusher) round() bool {
+// round flushes who waits, and reports whether anybody did, and whether something was left to send. It may be called
+// by anybody at any time.
+func (f *flusher) round() (waited, found bool) {
 	f.mu.Lock()
 	now := f.waiting
 	f.waiting, f.spare = f.spare[:0], nil
 	f.pending.Store(false)
 	f.mu.Unlock()
 	if len(now) == 0 {
-		return false
+		return false, false
 	}
 	at := f.clock()
 	for i, s := range now {
-		s.flush(at)
+		found = s.flush(at) || found
 		now[i] = nil
 	}
 	f.mu.Lock()
 	f.spare = now
 	f.mu.Unlock()
-	return true
+	return true, found
 }
 
 // relay flushes at the end of what came in at once: what of it goes on to other nodes need not wait.
@@ -82,13 +89,29 @@ func (f *flusher) run(ctx context.Context) {
 		case <-f.wake:
 		}
 		f.running.Store(true)
-		for idle := 0; idle < flusherPatience && ctx.Err() == nil; idle++ {
-			time.Sleep(gatherTime)
-			if f.round() {
-				idle = -1
-			}
-		}
+		f.rounds(ctx)
 		f.running.Store(false)
 		f.round() // who came between the last round and this
+	}
+}
+
+// rounds makes rounds until there is nothing to do.
+func (f *flusher) rounds(ctx context.Context) {
+	defer f.eager.Store(false)
+	pause := flushSoon
+	for poor, idle := 0, 0; idle < flushRounds && ctx.Err() == nil; {
+		time.Sleep(pause)
+		waited, found := f.round()
+		switch {
+		case found:
+			poor, idle, pause = 0, 0, flushSoon
+		case poor < flushEager:
+			poor++
+		case waited:
+			idle, pause = 0, flushLater
+		default:
+			idle, pause = idle+1, flushLater
+		}
+		f.eager.Store(pause == flushSoon)
 	}
 }

@@ -102,12 +102,12 @@ func (s *sender) seal(l *lane) {
 }
 
 // depart lets go of the mutex, and sends what was gathered when it is time: at the end of a frame or with an audio
-// packet if nothing more is to be expected soon, else with the flusher's next round.
+// packet, unless so few packets can wait for the flusher's next round, which is near; else with that round.
 func (s *sender) depart(now time.Duration, complete bool) {
 	switch {
 	case s.gathered == 0:
 		s.mu.Unlock()
-	case complete && (s.gathered >= gatherFew || now-s.left >= gatherTime && !s.flusher.busy()):
+	case complete && (s.gathered >= gatherFew || now-s.left >= gatherTime && !s.flusher.soon()):
 		s.departNow(now)
 	case s.awaited || s.flusher == nil:
 		s.mu.Unlock()
@@ -140,11 +140,13 @@ func (s *sender) departNow(now time.Duration) {
 	}
 }
 
-// flush sends all that was gathered.
-func (s *sender) flush(now time.Duration) {
+// flush sends all that was gathered, and reports whether there was anything.
+func (s *sender) flush(now time.Duration) bool {
 	s.mu.Lock()
 	s.awaited = false
+	found := s.gathered > 0
 	s.departNow(now)
+	return found
 }
 
 // serveDirect has what comes in handled where it is read, and waits for the end of a direct lane: it has no loops.

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,7 +47,7 @@ func newRealMesh(t testing.TB) *realMesh {
 	return &realMesh{ca: ca, addrs: make(map[mesh.NodeID]netip.AddrPort)}
 }
 
-func (m *realMesh) start(t testing.TB, id mesh.NodeID, wrap func(net.PacketConn) net.PacketConn) *realNode {
+func (m *realMesh) start(t testing.TB, id mesh.NodeID, wrap func(net.PacketConn) net.PacketConn, change ...func(*meshnet.Config)) *realNode {
 	t.Helper()
 	cert, key, err := m.ca.Issue(id, time.Hour)
 	require.NoError(t, err)
@@ -62,6 +61,9 @@ func (m *realMesh) start(t testing.TB, id mesh.NodeID, wrap func(net.PacketConn)
 	}
 	cfg := meshnet.DefaultConfig()
 	cfg.Listen = netip.MustParseAddrPort("127.0.0.1:0")
+	for _, f := range change {
+		f(&cfg)
+	}
 	nw, err := meshnet.New(cfg, identity, pc, quiet(), prometheus.NewRegistry())
 	require.NoError(t, err)
 	nw.SetResolver(m.resolve)
@@ -156,40 +158,3 @@ func TestOverRealQUIC(t *testing.T) {
 	b.stop()
 	eventually(func() bool { return runtime.NumGoroutine() <= before+1 }, "no goroutine left but the one that looks")
 }
-
-// BenchmarkRealQUIC carries 1100-byte packets, ten a millisecond, between two nodes of one process, and reports the
-// processor time of both sides with QUIC and the kernel.
-func BenchmarkRealQUIC(b *testing.B) {
-	m := newRealMesh(b)
-	x, y := m.start(b, "a", nil), m.start(b, "b", nil)
-	cam := newCamera("TR_1", false, 1)
-	cam.size = 1100
-	x.src.Store(cam.Source)
-	r := y.Remote(room, cam.mesh(), "a")
-	defer r.Close()
-	var got atomicSink
-	r.Media().Subscribe(&got).SetDemand(all(0))
-	require.Eventually(b, func() bool { return cam.Subscribers() == 1 && len(x.Links()) == 1 && x.Links()[0].Up }, 5*time.Second, time.Millisecond)
-	before := processorTime(b)
-	n := 0
-	for b.Loop() {
-		cam.write(0)
-		if n++; n%10 == 0 {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	time.Sleep(100 * time.Millisecond)
-	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/1000/float64(n), "cpu-µs/packet")
-	b.ReportMetric(float64(got.n.Load())/float64(n), "arrived/sent")
-}
-
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-type atomicSink struct{ n atomic.Uint64 }
-
-func (s *atomicSink) WritePacket(*rtpstream.Packet) { s.n.Add(1) }
