@@ -20,6 +20,7 @@ type hub struct {
 	delay     time.Duration
 	max       int
 	unlimited bool // what lanes say of themselves
+	direct    bool // lanes carry direct media
 	rate      int  // bytes per second of one lane; 0 is no limit
 	// jitter is what a datagram takes beyond delay, in order on its lane; called with the mutex held.
 	jitter func(lane *fakeConn) time.Duration
@@ -29,8 +30,11 @@ type hub struct {
 	drop  func(from, to mesh.NodeID, lane *fakeConn, b []byte) bool
 }
 
+// hubsDirect makes new hubs carry direct media; see TestOverDirectMedia.
+var hubsDirect bool
+
 func newHub(delay time.Duration) *hub {
-	return &hub{delay: delay, max: 1243, nodes: make(map[mesh.NodeID]*fakeNet)}
+	return &hub{delay: delay, max: 1243, nodes: make(map[mesh.NodeID]*fakeNet), direct: hubsDirect}
 }
 
 func (h *hub) setDrop(f func(from, to mesh.NodeID, lane *fakeConn, b []byte) bool) {
@@ -48,6 +52,8 @@ type fakeNet struct {
 	mu    sync.Mutex
 	conns []*fakeConn
 	pipes []net.Conn
+
+	reading sync.Mutex // the turn of the goroutine that would read the node's socket
 }
 
 // join makes a node reachable, once its handlers are set.
@@ -133,6 +139,13 @@ func (n *fakeNet) DialMedia(_ context.Context, _ netip.AddrPort, peer mesh.NodeI
 	a.other, b.other = b, a
 	n.remember(a)
 	p.remember(b)
+	if n.hub.direct {
+		x, y := &fakeDirect{fakeConn: a, node: n}, &fakeDirect{fakeConn: b, node: p}
+		x.to, y.to = y, x
+		a.handled, b.handled = x, y
+		go p.media(y)
+		return x, nil
+	}
 	go p.media(b)
 	return a, nil
 }
@@ -145,6 +158,7 @@ type fakeConn struct {
 	streams    chan net.Conn
 	done       chan struct{}
 	once       *sync.Once
+	handled    *fakeDirect // what stands on top of it, if anything
 	stuck      atomic.Bool
 	last       time.Time // latest arrival over there; guarded by hub.mu
 }
@@ -175,23 +189,16 @@ func (c *fakeConn) SendDatagram(b []byte) error {
 	if c.hub.rate > 0 {
 		time.Sleep(time.Duration(len(b)) * time.Second / time.Duration(c.hub.rate))
 	}
-	c.hub.mu.Lock()
-	dropped := c.hub.drop != nil && c.hub.drop(c.self, c.peer, c, b)
-	delay := c.hub.delay
-	if c.hub.jitter != nil {
-		delay += c.hub.jitter(c)
-		at := time.Now().Add(delay)
-		if !at.After(c.last) {
-			at = c.last.Add(time.Microsecond)
-		}
-		c.last, delay = at, time.Until(at)
-	}
-	c.hub.mu.Unlock()
+	delay, dropped := c.travel(b)
 	if dropped {
 		return nil
 	}
 	data := append([]byte(nil), b...)
 	deliver := func() {
+		if c.other.handled != nil {
+			c.other.handled.arrive([][]byte{data})
+			return
+		}
 		select {
 		case c.other.in <- data:
 		default:
@@ -203,6 +210,23 @@ func (c *fakeConn) SendDatagram(b []byte) error {
 	}
 	time.AfterFunc(delay, deliver)
 	return nil
+}
+
+// travel says what becomes of a datagram on its way.
+func (c *fakeConn) travel(b []byte) (delay time.Duration, dropped bool) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	dropped = c.hub.drop != nil && c.hub.drop(c.self, c.peer, c, b)
+	delay = c.hub.delay
+	if c.hub.jitter != nil {
+		delay += c.hub.jitter(c)
+		at := time.Now().Add(delay)
+		if !at.After(c.last) {
+			at = c.last.Add(time.Microsecond)
+		}
+		c.last, delay = at, time.Until(at)
+	}
+	return delay, dropped
 }
 
 func (c *fakeConn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
@@ -235,4 +259,93 @@ func (c *fakeConn) AcceptStream(ctx context.Context) (net.Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// fakeDirect carries media as meshnet.Direct does: what is gathered leaves with Flush, and what comes in at once is
+// handled by one goroutine of the node at a time.
+type fakeDirect struct {
+	*fakeConn
+	node *fakeNet
+	to   *fakeDirect
+
+	mu      sync.Mutex
+	batch   [][]byte         // guarded by mu
+	handler *meshnet.Handler // guarded by mu
+}
+
+var _ directMedia = (*fakeDirect)(nil)
+
+func (c *fakeDirect) Unlimited() bool { return true }
+
+func (c *fakeDirect) Gather(b []byte) error {
+	select {
+	case <-c.done:
+		return net.ErrClosed
+	default:
+	}
+	if len(b) > c.hub.max {
+		return meshnet.ErrDatagramTooLarge
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.batch = append(c.batch, append([]byte(nil), b...))
+	return nil
+}
+
+func (c *fakeDirect) Flush() error {
+	c.mu.Lock()
+	batch := c.batch
+	c.batch = nil
+	c.mu.Unlock()
+	var together [][]byte
+	after := time.Duration(0)
+	leave := func() {
+		if run := together; len(run) > 0 {
+			time.AfterFunc(after, func() { c.to.arrive(run) })
+		}
+		together = nil
+	}
+	for _, b := range batch {
+		delay, dropped := c.travel(b)
+		if dropped {
+			continue
+		}
+		if delay != after {
+			leave()
+		}
+		after, together = delay, append(together, b)
+	}
+	leave()
+	return nil
+}
+
+func (c *fakeDirect) arrive(run [][]byte) {
+	c.node.reading.Lock()
+	defer c.node.reading.Unlock()
+	c.mu.Lock()
+	h := c.handler
+	c.mu.Unlock()
+	if h == nil {
+		for _, b := range run {
+			c.in <- b
+		}
+		return
+	}
+	at := time.Now()
+	for _, b := range run {
+		h.Each(b, at)
+	}
+	if h.End != nil {
+		h.End()
+	}
+}
+
+func (c *fakeDirect) Handle(h meshnet.Handler) (before [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handler = &h
+	for len(c.in) > 0 {
+		before = append(before, <-c.in)
+	}
+	return before
 }

@@ -1,0 +1,288 @@
+package cascade
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/meshnet"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// What does not hang on windows and queues of lanes holds for direct media as well.
+func TestOverDirectMedia(t *testing.T) {
+	hubsDirect = true
+	defer func() { hubsDirect = false }()
+	for name, f := range map[string]func(*testing.T){
+		"BlackHoleIsNoticedAndHeals":           TestBlackHoleIsNoticedAndHeals,
+		"ClockIsCarriedVerbatim":               TestClockIsCarriedVerbatim,
+		"FlowOnDemand":                         TestFlowOnDemand,
+		"GarbageOnALaneClosesTheLink":          TestGarbageOnALaneClosesTheLink,
+		"KeepMakesOneLinkWithLiveness":         TestKeepMakesOneLinkWithLiveness,
+		"KeyframeRequestsCollapse":             TestKeyframeRequestsCollapse,
+		"LanesAndLinkComeBack":                 TestLanesAndLinkComeBack,
+		"LanesThatOvertakeDoNotReorder":        TestLanesThatOvertakeDoNotReorderStreams,
+		"LyingLanesAreBounded":                 TestLyingLanesAreBounded,
+		"NackRepairsLoss":                      TestNackRepairsLoss,
+		"OneCopyForManyAndDemandUnion":         TestOneCopyForManyAndDemandUnion,
+		"OneSilentLaneIsAvoided":               TestOneSilentLaneIsAvoided,
+		"OversizedPacketsCrossInHalves":        TestOversizedPacketsCrossInHalves,
+		"PullFromChangesWithoutAGap":           TestPullFromChangesWithoutAGap,
+		"RelayOverThreeNodesAndLoopRefused":    TestRelayOverThreeNodesAndLoopRefused,
+		"SecondHelloReplacesOrIsRefused":       TestSecondHelloReplacesOrIsRefused,
+		"SourceEndsAndComesBack":               TestSourceEndsAndComesBack,
+		"TailLossIsRepaired":                   TestTailLossIsRepaired,
+		"WatchersTellTheLatestOfAFlappingLink": TestWatchersTellTheLatestOfAFlappingLink,
+	} {
+		t.Run(name, f)
+	}
+}
+
+// capture is a direct lane that keeps what it is given.
+type capture struct {
+	*fakeConn
+	batch, sent [][]byte
+	flushes     int
+	err         error
+}
+
+var _ directMedia = (*capture)(nil)
+
+func (c *capture) Gather(b []byte) error {
+	switch {
+	case c.err != nil:
+		return c.err
+	case len(b) > c.hub.max:
+		return meshnet.ErrDatagramTooLarge
+	}
+	c.batch = append(c.batch, append([]byte(nil), b...))
+	return nil
+}
+
+func (c *capture) Flush() error {
+	c.flushes++
+	c.sent = append(c.sent, c.batch...)
+	c.batch = nil
+	return nil
+}
+
+func (c *capture) Handle(meshnet.Handler) [][]byte { return nil }
+
+// newDirectSender has n direct lanes.
+func newDirectSender(t testing.TB, n int) (*sender, []*capture, *sendFlow, *camera) {
+	t.Helper()
+	s := newSender(DefaultConfig(), new(counters), nil)
+	var conns []*capture
+	for i := range n {
+		c := &capture{fakeConn: &fakeConn{hub: newHub(0)}}
+		s.attach(newLane(i, c, ms), ms)
+		conns = append(conns, c)
+	}
+	return s, conns, &sendFlow{id: 1}, newCamera("TR_1", false, 1)
+}
+
+// one writes a packet, perhaps the last of its frame.
+func (s *sender) one(f *sendFlow, cam *camera, marker bool, now time.Duration) {
+	p := cam.packet(0)
+	p.Stream, p.Marker = cam.Stream(0), marker
+	s.write(f, p, now)
+	p.Release()
+}
+
+// Frames of every size, parity and control frames among them, come out of a direct lane's datagrams as they went in.
+func TestDirectDatagramsParse(t *testing.T) {
+	s, conns, f, cam := newDirectSender(t, 1)
+	s.adapt(150*ms, 0.05, 4, features, ms)
+	now, media, control := ms, 0, 0
+	for size := 20; size < 1400; size++ {
+		cam.size = size%620 + 20
+		now += ms
+		s.one(f, cam, false, now)
+		s.one(f, cam, false, now)
+		require.True(t, s.control(s.lanes[0], appendAnswer(nil, now), now))
+		s.one(f, cam, true, now)
+		s.tick(now)
+		for _, b := range conns[0].sent {
+			require.LessOrEqual(t, len(b), 1243)
+			for len(b) > 0 {
+				fr, rest, err := nextFrame(b)
+				require.NoError(t, err)
+				switch fr.kind {
+				case frameParity, frameGraded:
+					_, _, err = parseParity(fr)
+				case frameAnswer:
+					control++
+					_, err = parseAnswer(fr.body)
+				default:
+					media++
+					var h mediaHeader
+					var rtp []byte
+					rtp, err = parseMedia(fr, &h)
+					require.Len(t, rtp, cam.size)
+				}
+				require.NoError(t, err)
+				b = rest
+			}
+		}
+		conns[0].sent = nil
+	}
+	require.Equal(t, 1380, control)
+	require.Equal(t, 3*1380, media)
+	require.NotZero(t, s.stats.coalesced.Load())
+	s.close()
+}
+
+func TestDirectLaneSendsCompleteFrames(t *testing.T) {
+	s, conns, f, cam := newDirectSender(t, 2)
+	cam.size = 1100
+	for range 5 {
+		s.one(f, cam, false, time.Second)
+	}
+	sent := func() int { return len(conns[0].sent) + len(conns[1].sent) }
+	require.Zero(t, sent(), "the frame goes on")
+	s.one(f, cam, true, time.Second)
+	require.Equal(t, 6, sent())
+	require.Equal(t, 1, conns[0].flushes+conns[1].flushes, "on one lane, with one system call")
+	s.one(f, cam, true, time.Second+gatherTime/2)
+	require.Equal(t, 6, sent(), "few packets right after others wait")
+	s.one(f, cam, true, 2*time.Second)
+	require.Equal(t, 8, sent())
+	audio := &sendFlow{id: 2, audio: true}
+	s.one(audio, cam, false, 3*time.Second)
+	require.Equal(t, 9, sent(), "audio by itself waits for nothing")
+	s.one(f, cam, false, 4*time.Second)
+	require.Equal(t, 9, sent())
+	require.True(t, s.flush(4*time.Second))
+	require.Equal(t, 10, sent())
+	require.False(t, s.flush(4*time.Second))
+	s.close()
+}
+
+func TestBrokenDirectLaneIsLeft(t *testing.T) {
+	s, conns, f, cam := newDirectSender(t, 2)
+	s.one(f, cam, true, time.Second)
+	first := 0
+	if len(conns[1].sent) > 0 {
+		first = 1
+	}
+	for i := range 4 {
+		s.one(f, cam, true, time.Second+time.Duration(i+1)*ms)
+	}
+	require.Len(t, conns[first].sent, 5, "one lane carries all while it is well")
+	s.repeat([]nackEntry{{Base: 2}}, 1100*ms, 20*ms)
+	require.Len(t, conns[1-first].sent, 1, "repair takes another")
+	conns[first].err = errors.New("over")
+	s.one(f, cam, true, 2*time.Second)
+	l := s.lanes[first]
+	require.True(t, l.broken.Load())
+	require.False(t, l.usable(2*time.Second))
+	s.one(f, cam, true, 3*time.Second)
+	require.Len(t, conns[1-first].sent, 2)
+	s.detach(l)
+	s.one(f, cam, true, 4*time.Second)
+	require.Len(t, conns[1-first].sent, 3)
+	s.close()
+}
+
+func TestDirectLaneShrinks(t *testing.T) {
+	s, conns, f, cam := newDirectSender(t, 1)
+	cam.size = 1200
+	s.one(f, cam, true, time.Second)
+	require.Len(t, conns[0].sent, 1)
+	conns[0].hub.max = 1180
+	s.one(f, cam, true, 2*time.Second)
+	require.EqualValues(t, 1, s.stats.drops[dropTooLarge].Load())
+	s.one(f, cam, true, 3*time.Second)
+	require.Len(t, conns[0].sent, 3, "in two halves from now on")
+	s.close()
+}
+
+// What nobody completes leaves with the flusher's rounds, soon where that happens often, and never much later.
+func TestFlusherSendsWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		clock := func() time.Duration { return time.Since(start) + time.Second }
+		s, conns, f, cam := newDirectSender(t, 1)
+		s.flusher = newFlusher(clock)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		wg.Go(func() { s.flusher.run(ctx) })
+		write := func(marker bool) { s.one(f, cam, marker, clock()) }
+		left := func() int { synctest.Wait(); return len(conns[0].batch) + boolInt(s.lanes[0].gathered.tail.pkt != nil) }
+		for range 100 {
+			write(false)
+			time.Sleep(100 * time.Microsecond)
+		}
+		time.Sleep(gatherTime)
+		require.Zero(t, left())
+		require.LessOrEqual(t, conns[0].flushes, 25, "together")
+		time.Sleep(37 * time.Microsecond) // no round at the very time of a frame
+		for range 100 {
+			for i := range 10 {
+				write(i == 9)
+			}
+			require.Zero(t, left(), "complete")
+			time.Sleep(ms)
+		}
+		require.False(t, s.flusher.soon())
+		write(false)
+		time.Sleep(flushLater)
+		require.Zero(t, left(), "not complete, after many that were")
+		time.Sleep(time.Second)
+		require.False(t, s.flusher.running.Load(), "it rests")
+		write(false)
+		time.Sleep(gatherTime)
+		require.Zero(t, left())
+		s.close()
+	})
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// On direct media a packet costs no allocation on its way out or in.
+func TestDirectPathAllocs(t *testing.T) {
+	s, conns, f, cam := newDirectSender(t, 2)
+	var pool rtpstream.Pool
+	l := &link{tx: s, rx: newReceiver(DefaultConfig(), &pool, new(counters))}
+	pl := pullOf(cam)
+	l.rx.setFlow(1, pl)
+	sink := countSink{}
+	pl.media.Subscribe(&sink).SetDemand(all(0))
+	wire := &passing{capture: conns[0]}
+	in := newLane(0, wire, ms)
+	s.lanes[0].direct, s.lanes[1].direct = wire, wire
+	now := ms
+	wire.each = func(b []byte) { l.arrived(in, b, now) }
+	run := func() {
+		now += ms
+		s.one(f, cam, true, now)
+	}
+	for range 5000 { // fill the caches
+		run()
+	}
+	require.Zero(t, testing.AllocsPerRun(1000, run))
+	require.Equal(t, 6001, sink.n)
+}
+
+// passing is a lane whose other end gets each datagram at once.
+type passing struct {
+	*capture
+	each func(b []byte)
+}
+
+func (p *passing) Gather(b []byte) error {
+	p.each(b)
+	return nil
+}

@@ -1,0 +1,38 @@
+//go:build !race
+
+package cascade
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a packet allocates between two nodes over real sockets, both sides together: nothing over direct media, but for
+// what ticks; eleven times in quic-go as a QUIC DATAGRAM. The race detector makes pools forget.
+func TestTrunkAllocs(t *testing.T) {
+	for name, tc := range map[string]struct {
+		direct bool
+		budget float64
+	}{"direct": {true, 0.1}, "datagrams": {false, 16}} {
+		t.Run(name, func(t *testing.T) {
+			x := newTrunk(t, tc.direct)
+			carry := func(frames int) {
+				for range frames {
+					x.frame()
+					x.settle(50)
+				}
+				x.settle(0)
+			}
+			carry(1000) // fill the caches
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			carry(500)
+			runtime.ReadMemStats(&after)
+			per := float64(after.Mallocs-before.Mallocs) / 5000
+			t.Logf("%.3f allocations a packet", per)
+			require.LessOrEqual(t, per, tc.budget)
+		})
+	}
+}
