@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +53,7 @@ type Cascade struct {
 	start    time.Time
 	instance uint64 // names this run of the process to peers
 	watchers watchers
+	upDowns  atomic.Uint64 // changes of links between up and down
 	flusher  *flusher
 
 	ctx    context.Context
@@ -221,6 +223,12 @@ func (c *Cascade) cutOff(l *link, now time.Duration) bool {
 		others++
 	}
 	return others > 0
+}
+
+// linkChanged tells that a link went up or down.
+func (c *Cascade) linkChanged(node mesh.NodeID, up bool) {
+	c.upDowns.Add(1)
+	c.watchers.emit(node, up)
 }
 
 // WatchLinks calls f with every change of a link between up and down, in order, on one goroutine for all watchers and

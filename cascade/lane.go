@@ -48,6 +48,7 @@ type lane struct {
 	heard        atomic.Int64 // monotonic time of the last frame
 	probed       atomic.Int64 // monotonic time of the first probe since then
 	rtt          atomic.Int64 // smoothed, 0 before the first answer
+	jitter       atomic.Int64 // mean deviation of it
 }
 
 func newLane(index int, conn MediaConn, now time.Duration) *lane {
@@ -145,5 +146,8 @@ func (l *lane) measured(rtt time.Duration) {
 	if old == 0 {
 		old = rtt
 	}
+	deviation := max(rtt-old, old-rtt)
+	jitter := time.Duration(l.jitter.Load())
+	l.jitter.Store(int64(jitter + (deviation-jitter)/16))
 	l.rtt.Store(int64(max(1, old+(rtt-old)/8)))
 }

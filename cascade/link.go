@@ -3,7 +3,6 @@ package cascade
 import (
 	"context"
 	"errors"
-	"math"
 	"net"
 	"os"
 	"sync"
@@ -187,7 +186,7 @@ func (l *link) run() {
 	l.tx.close()
 	l.peer.linkEnded(l, l.c.now())
 	if l.up.Swap(false) {
-		l.c.watchers.emit(l.peer.id, false)
+		l.c.linkChanged(l.peer.id, false)
 	}
 	l.c.log.Info("link closed", "node", l.peer.id, "err", context.Cause(l.ctx))
 }
@@ -274,16 +273,18 @@ func (l *link) senseless(why dropReason) {
 
 // roundTrip is the smoothed round trip of the nearest lane, 0 before the first measurement.
 func (l *link) roundTrip() time.Duration {
-	best := int64(math.MaxInt64)
+	rtt, _ := l.nearest()
+	return rtt
+}
+
+// nearest is the smoothed round trip of the nearest lane with its mean deviation, 0 before the first measurement.
+func (l *link) nearest() (rtt, jitter time.Duration) {
 	l.laneMu.Lock()
+	defer l.laneMu.Unlock()
 	for _, ln := range l.attached {
-		if rtt := ln.rtt.Load(); rtt > 0 {
-			best = min(best, rtt)
+		if own := time.Duration(ln.rtt.Load()); own > 0 && (rtt == 0 || own < rtt) {
+			rtt, jitter = own, time.Duration(ln.jitter.Load())
 		}
 	}
-	l.laneMu.Unlock()
-	if best == math.MaxInt64 {
-		return 0
-	}
-	return time.Duration(best)
+	return rtt, jitter
 }

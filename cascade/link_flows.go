@@ -41,6 +41,8 @@ func (l *link) dispatch(m *cascadepb.LinkMessage) bool {
 		l.event(b.FlowRefuse.GetFlowId(), eventRefused, b.FlowRefuse.GetReason())
 	case *cascadepb.LinkMessage_SourceEnded:
 		l.event(b.SourceEnded.GetFlowId(), eventEnded, 0)
+	case *cascadepb.LinkMessage_LinkState:
+		return l.hear(b.LinkState)
 	case *cascadepb.LinkMessage_ClockUpdate:
 		l.setClock(b.ClockUpdate)
 	case *cascadepb.LinkMessage_Hello, *cascadepb.LinkMessage_Welcome:
@@ -102,6 +104,7 @@ func (l *link) openFlow(m *cascadepb.FlowOpen) bool {
 	}
 	f := &sendFlow{id: id, room: room, source: source, link: l, path: path, hops: m.GetHops()}
 	f.encodings.Store(m.GetDemand().GetEncodings())
+	f.twin.Store(m.GetTwin())
 	if reason == 0 {
 		reason = l.c.relay(src, f)
 	}
@@ -164,6 +167,7 @@ func (l *link) changeFlow(m *cascadepb.FlowDemand) bool {
 		l.senseless(dropBadControl)
 		return true
 	}
+	f.twin.Store(m.GetTwin())
 	if !slices.Equal(path, f.path) || m.GetHops() != f.hops {
 		l.c.mu.Lock()
 		f.path, f.hops = path, m.GetHops()

@@ -261,7 +261,7 @@ func (l *link) answered(now time.Duration) {
 	if up {
 		l.wasUp.Store(true)
 		if !l.up.Swap(true) {
-			l.c.watchers.emit(l.peer.id, true)
+			l.c.linkChanged(l.peer.id, true)
 		}
 	}
 }

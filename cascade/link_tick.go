@@ -52,6 +52,11 @@ type ticker struct {
 	askedLanes int
 	retired    []*lane
 
+	told        []*cascadepb.NodeLink
+	toldAt      time.Duration
+	nextTell    time.Duration
+	toldUpDowns uint64
+
 	reportedAt   time.Duration // last report to the peer
 	reportedLast uint32        // its Packets
 }
@@ -99,6 +104,7 @@ func (t *ticker) round(now time.Duration) {
 	if now >= t.nextPing {
 		t.ping(now)
 	}
+	t.tell(now)
 	l.news()
 }
 
@@ -182,7 +188,7 @@ func (t *ticker) liveness(now time.Duration) (due time.Duration) {
 		t.ping(now)
 	case livenessDown:
 		if l.up.Swap(false) {
-			l.c.watchers.emit(l.peer.id, false)
+			l.c.linkChanged(l.peer.id, false)
 		}
 	case livenessNothing:
 	}

@@ -80,7 +80,7 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, 
 // protect takes what is being sent into the open block, and notes audio to be sent once more. The mutex is held.
 func (s *sender) protect(it *item, now time.Duration) {
 	r := &s.repair
-	if it.class == classAudio && r.copying && !r.copies.full() {
+	if it.class == classAudio && r.copying && !it.flow.twin.Load() && !r.copies.full() {
 		r.copies.push(sendCopy{it.seq, now + copyAfter})
 	}
 	if r.enc.wanted() {

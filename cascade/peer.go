@@ -37,6 +37,7 @@ type peer struct {
 	retryAt time.Duration // of the link
 	backoff time.Duration
 	opening bool
+	told    *told // of its links
 
 	// Used by the peer's goroutine only.
 	using     bool // last LinkUse told on usingLink
@@ -68,6 +69,7 @@ type step struct {
 	hops uint32
 	idle bool // it waits beside another way
 	warm bool // somebody pulls it from here, or may
+	twin bool // it comes another way as well, all the time
 }
 
 func newPeer(c *Cascade, id mesh.NodeID) *peer {
@@ -149,7 +151,7 @@ func (p *peer) collect() (l *link, events []peerEvent, released []*pull, keeps i
 			continue
 		}
 		path, hops := pl.remote.reachLocked()
-		p.steps = append(p.steps, step{pl, path, hops, pl.remote.waitsLocked(pl), len(pl.remote.down) > 0})
+		p.steps = append(p.steps, step{pl, path, hops, pl.remote.waitsLocked(pl), len(pl.remote.down) > 0, pl.remote.twinLocked(pl)})
 	}
 	return l, events, released, p.keeps
 }

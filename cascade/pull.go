@@ -59,6 +59,8 @@ type pull struct {
 	flow      uint32
 	sent      rtpstream.Demand
 	sentPath  []mesh.NodeID
+	sentTwin  bool
+	flowed    bool // flowing, as last seen
 	sentAt    time.Duration
 	openedAt  time.Duration
 	flowsAt   time.Duration // when the first packet was noticed, or 0
@@ -93,7 +95,7 @@ func (pl *pull) needed() bool { return pl.state != pullIdle || pl.media.Demand()
 // failingLocked reports whether the source came this way and may not any more. Cascade.mu is held.
 func (pl *pull) failingLocked() bool {
 	l := pl.peer.link
-	return pl.proved.Load() && (l == nil || !l.established || l.doubtful.Load())
+	return pl.proved.Load() && (l == nil || !l.established || l.doubtful.Load() || pl.refusals.Load() > 0)
 }
 
 // step does what is due on link l, nil when there is none, and returns when it wants to be called again. A way that
@@ -102,7 +104,7 @@ func (pl *pull) step(now time.Duration, l *link, s step) time.Duration {
 	if pl.state != pullIdle && pl.link != l {
 		pl.reset()
 	}
-	want, path, hops := pl.media.Demand(), s.path, s.hops
+	want := pl.media.Demand()
 	watched := want.Encodings != 0
 	if s.idle {
 		want = rtpstream.Demand{}
@@ -111,6 +113,10 @@ func (pl *pull) step(now time.Duration, l *link, s step) time.Duration {
 		pl.flowing.Store(false)
 	}
 	pl.waited = s.idle
+	if flowing := pl.flowing.Load(); flowing != pl.flowed {
+		pl.flowed = flowing
+		pl.remote.flowChanged(pl)
+	}
 	pl.wanted.Store(uint32(want.Encodings))
 	if pl.state == pullIdle {
 		if !watched || l == nil {
@@ -119,7 +125,7 @@ func (pl *pull) step(now time.Duration, l *link, s step) time.Duration {
 		if now < pl.retryAt {
 			return pl.retryAt
 		}
-		if !pl.open(now, l, want, path, hops) {
+		if !pl.open(now, l, want, s) {
 			pl.retry(now)
 			return pl.retryAt
 		}
@@ -137,7 +143,7 @@ func (pl *pull) step(now time.Duration, l *link, s step) time.Duration {
 	if pl.state == pullOpening {
 		due = pl.openedAt + pl.peer.c.cfg.OpenTimeout
 	}
-	due = min(due, pl.demand(now, want, path, hops), pl.settle(now))
+	due = min(due, pl.demand(now, want, s), pl.settle(now))
 	return min(due, pl.keyframes(now, want))
 }
 
@@ -160,7 +166,8 @@ func (pl *pull) settle(now time.Duration) time.Duration {
 	return never
 }
 
-func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, path []mesh.NodeID, hops uint32) bool {
+func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, s step) bool {
+	path, hops, twin := s.path, s.hops, s.twin
 	if l.crowded() {
 		return false
 	}
@@ -169,14 +176,14 @@ func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, path []m
 		return false
 	}
 	pl.state, pl.link, pl.flow, pl.openedAt = pullOpening, l, id, now
-	pl.sent, pl.sentAt, pl.sentPath, pl.lingering = want, now, path, false
+	pl.sent, pl.sentAt, pl.sentPath, pl.sentTwin, pl.lingering = want, now, path, twin, false
 	pl.flowsAt = 0
 	pl.flowing.Store(false)
 	l.rx.setFlow(id, pl)
 	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowOpen{FlowOpen: &cascadepb.FlowOpen{
 		Version: protocolVersion, FlowId: id, Room: string(pl.key.room), Source: string(pl.key.source),
 		Demand: demandMessage(want), Path: pathMessage(path), Hops: hops,
-		Origin: string(pl.remote.origin), SourceInfo: pl.sourceInfo(),
+		Origin: string(pl.remote.origin), SourceInfo: pl.sourceInfo(), Twin: twin,
 	}}})
 	if !pl.remote.seamless(pl) {
 		pl.wish(want.Encodings)
@@ -219,8 +226,8 @@ func (pl *pull) linger(now time.Duration) time.Duration {
 }
 
 // demand tells the peer what is wanted when that changed, at most every demandGap.
-func (pl *pull) demand(now time.Duration, want rtpstream.Demand, path []mesh.NodeID, hops uint32) time.Duration {
-	if want == pl.sent && slices.Equal(path, pl.sentPath) {
+func (pl *pull) demand(now time.Duration, want rtpstream.Demand, s step) time.Duration {
+	if want == pl.sent && slices.Equal(s.path, pl.sentPath) && s.twin == pl.sentTwin {
 		return never
 	}
 	if now < pl.sentAt+demandGap {
@@ -228,9 +235,9 @@ func (pl *pull) demand(now time.Duration, want rtpstream.Demand, path []mesh.Nod
 	}
 	added := want.Encodings &^ pl.sent.Encodings
 	first := pl.sent.Encodings == 0
-	pl.sent, pl.sentAt, pl.sentPath = want, now, path
+	pl.sent, pl.sentAt, pl.sentPath, pl.sentTwin = want, now, s.path, s.twin
 	pl.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowDemand{FlowDemand: &cascadepb.FlowDemand{
-		FlowId: pl.flow, Demand: demandMessage(want), Path: pathMessage(path), Hops: hops,
+		FlowId: pl.flow, Demand: demandMessage(want), Path: pathMessage(s.path), Hops: s.hops, Twin: s.twin,
 	}}})
 	if first {
 		if !pl.remote.seamless(pl) { // else a decoder here misses nothing
@@ -294,7 +301,9 @@ func (pl *pull) accepted() {
 
 func (pl *pull) refused(now time.Duration, reason cascadepb.RefuseReason) {
 	pl.peer.stats.flowsRefused.Add(1)
-	pl.refusals.Add(1)
+	if pl.refusals.Add(1) == 1 {
+		defer pl.peer.wayChanged()
+	}
 	pl.forget(now)
 	if reason == cascadepb.RefuseReason_REFUSE_REASON_UNKNOWN_SOURCE {
 		pl.retry(now) // the directory may be ahead of the origin's media by a moment

@@ -230,6 +230,24 @@ func (r *remote) waitsLocked(pl *pull) bool {
 	return r.spare == pl && !r.always && !r.via.failingLocked()
 }
 
+// twinLocked reports whether what pl misses comes another way all the time. Cascade.mu is held.
+func (r *remote) twinLocked(pl *pull) bool {
+	other := r.spare
+	if pl == r.spare {
+		other = r.via
+	}
+	return r.always && r.old == nil && other != nil && other.flowing.Load() && !other.failingLocked()
+}
+
+// flowChanged tells the ways beside pl that it flows, or does not any more.
+func (r *remote) flowChanged(pl *pull) {
+	for _, other := range r.pulls() {
+		if other != pl {
+			other.peer.signal()
+		}
+	}
+}
+
 func signalAll(pulls ...*pull) {
 	for _, pl := range pulls {
 		if pl != nil {

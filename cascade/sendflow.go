@@ -29,6 +29,7 @@ type sendFlow struct {
 
 	sub         *rtpstream.Subscription
 	maxTemporal atomic.Uint32
+	twin        atomic.Bool   // it reaches the puller by another path as well
 	encodings   atomic.Uint32 // demanded, for status
 
 	clocks   [rtpstream.MaxEncodings]atomic.Pointer[rtpstream.SenderClock] // last ones sent

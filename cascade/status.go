@@ -14,6 +14,8 @@ type LinkStatus struct {
 	Peer      mesh.NodeID
 	Up        bool
 	RTT       time.Duration // smoothed, of the nearest lane; 0 when not measured
+	Jitter    time.Duration // mean deviation of the round trip
+	Age       time.Duration // since the last round trip was measured
 	Lanes     int           // connected
 	WantLanes int           // as many as rate, round trip and loss call for; 0 where the peer decides
 
@@ -81,7 +83,11 @@ func (c *Cascade) Links() []LinkStatus {
 }
 
 func (l *link) status(s *LinkStatus) {
-	s.Up, s.RTT = l.up.Load(), l.roundTrip()
+	s.Up = l.up.Load()
+	s.RTT, s.Jitter = l.nearest()
+	l.liveMu.Lock()
+	s.Age = l.c.now() - max(l.live.lastAnswer, l.born)
+	l.liveMu.Unlock()
 	l.laneMu.Lock()
 	s.Lanes, s.WantLanes = len(l.attached), l.want
 	for _, ln := range l.attached {

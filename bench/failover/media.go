@@ -31,6 +31,7 @@ type feed struct {
 	keys   atomic.Int64 // asked for
 	wanted atomic.Bool
 	asking atomic.Bool
+	late   atomic.Int64 // nanoseconds the machine was late with a frame, at most, since it was set to 0
 }
 
 var _ rtpstream.Feedback = (*feed)(nil)
@@ -74,6 +75,9 @@ func (f *feed) run(ctx context.Context, start time.Time) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		}
+		late := int64(time.Since(start.Add(time.Duration(i) * every)))
+		for old := f.late.Load(); late > old && !f.late.CompareAndSwap(old, late); old = f.late.Load() {
 		}
 		f.frame(every)
 	}

@@ -93,13 +93,15 @@ type Outcome struct {
 	BackVideo  float64 `json:"back_video_gap_ms"`
 	BackAudio  float64 `json:"back_audio_gap_ms"`
 	ReturnedIn float64 `json:"returned_after_ms"` // the path was well again
+	Late       float64 `json:"machine_late_ms"`   // what the machine was late with a frame, at most
 }
 
 const (
-	settleTime = 3 * time.Second  // after the first packets, before the failure
+	settleTime = 2 * time.Second  // after the first packets, before the failure
 	setupTime  = 20 * time.Second // at most until then
 	backTime   = 12 * time.Second // in which the old way must be in use again
 	polling    = 20 * time.Millisecond
+	maxLate    = 15 * time.Millisecond // beyond that a trial says more of the machine than of the mesh
 
 	room mesh.RoomName = "room"
 )
@@ -131,7 +133,8 @@ func Trial(ctx context.Context, cfg Config, seed uint64, log *slog.Logger) (o Ou
 	if err := t.begin(ctx); err != nil {
 		return o, fmt.Errorf("trial %d: %w", seed, err)
 	}
-	return o, t.fail(ctx, &o)
+	err = t.fail(ctx, &o)
+	return o, err
 }
 
 func millis(d time.Duration) float64 {
@@ -227,6 +230,9 @@ func (t *trial) fail(ctx context.Context, o *Outcome) error {
 	o.Twin = t.way(t.audio).Twin
 	victim := t.from(t.video)
 	at := time.Now()
+	t.video.late.Store(0)
+	t.audio.late.Store(0)
+	defer func() { o.Late = millis(time.Duration(max(t.video.late.Load(), t.audio.late.Load()))) }()
 	if t.cfg.Scenario == BlackHole {
 		t.cut(origin, watcher)
 	} else {

@@ -12,8 +12,8 @@ import (
 // handshake over the longest way, with a lost packet.
 const unreachableAfter = 2 * time.Second
 
-// linkState is what this node knows of the ways between nodes: its own links as measured, all others as the network
-// coordinates put them.
+// linkState is what this node knows of the ways between nodes: its own links as measured, those of the nodes it has links
+// to as they say, all others as the network coordinates put them.
 type linkState struct {
 	r *Router
 
@@ -97,7 +97,15 @@ func (s *linkState) snapshot() *route.Snapshot {
 	self := s.r.deps.Self
 	own := map[mesh.NodeID]route.Link{}
 	for _, l := range s.r.cascade.Links() {
-		own[l.Peer] = route.Link{RTT: l.RTT, Loss: l.LossIn, Down: s.outOfReach(l.Peer)}
+		own[l.Peer] = route.Link{RTT: l.RTT, Jitter: l.Jitter, Loss: l.LossIn, Down: s.outOfReach(l.Peer), Age: l.Age}
+	}
+	told := map[[2]mesh.NodeID]route.Link{}
+	for _, l := range s.r.cascade.Legs() {
+		in := route.Link{RTT: l.RTT, Jitter: l.Jitter, Loss: l.LossIn, Down: l.Down, Age: l.Age}
+		out := in
+		out.Loss = l.LossOut
+		tell(told, l.To, l.From, in)
+		tell(told, l.From, l.To, out)
 	}
 	return route.NewSnapshot(s.r.deps.Members(), func(from, to mesh.NodeID) (route.Link, bool) {
 		var link route.Link
@@ -105,10 +113,26 @@ func (s *linkState) snapshot() *route.Snapshot {
 			link = own[to]
 		} else if to == self {
 			link = own[from]
+		} else {
+			link = told[[2]mesh.NodeID{from, to}]
 		}
-		if link.RTT == 0 {
+		if link.RTT == 0 && !link.Down {
+			link = route.Link{}
 			link.RTT, _ = s.r.deps.Distance(from, to)
 		}
 		return link, link.RTT > 0 || link.Down
 	})
+}
+
+// tell notes what is said of a link. Where both ends say something the worse counts.
+func tell(all map[[2]mesh.NodeID]route.Link, from, to mesh.NodeID, l route.Link) {
+	key := [2]mesh.NodeID{from, to}
+	if l.Age > route.MaxAge {
+		return
+	}
+	if before, ok := all[key]; ok {
+		l.Down = l.Down || before.Down
+		l.Loss, l.RTT, l.Jitter = max(l.Loss, before.Loss), max(l.RTT, before.RTT), max(l.Jitter, before.Jitter)
+	}
+	all[key] = l
 }

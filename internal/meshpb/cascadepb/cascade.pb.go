@@ -37,6 +37,8 @@ const (
 	Feature_FEATURE_WITHHELD Feature = 8
 	// Media frames with short headers, and parity symbols of different lengths.
 	Feature_FEATURE_COMPACT Feature = 16
+	// LinkState.
+	Feature_FEATURE_LINK_STATE Feature = 64
 )
 
 // Enum value maps for Feature.
@@ -47,6 +49,7 @@ var (
 		2:  "FEATURE_RATE",
 		8:  "FEATURE_WITHHELD",
 		16: "FEATURE_COMPACT",
+		64: "FEATURE_LINK_STATE",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED": 0,
@@ -54,6 +57,7 @@ var (
 		"FEATURE_RATE":        2,
 		"FEATURE_WITHHELD":    8,
 		"FEATURE_COMPACT":     16,
+		"FEATURE_LINK_STATE":  64,
 	}
 )
 
@@ -251,6 +255,7 @@ type LinkMessage struct {
 	//	*LinkMessage_SourceEnded
 	//	*LinkMessage_LanesWanted
 	//	*LinkMessage_FlowLimit
+	//	*LinkMessage_LinkState
 	Body          isLinkMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -444,6 +449,15 @@ func (x *LinkMessage) GetFlowLimit() *FlowLimit {
 	return nil
 }
 
+func (x *LinkMessage) GetLinkState() *LinkState {
+	if x != nil {
+		if x, ok := x.Body.(*LinkMessage_LinkState); ok {
+			return x.LinkState
+		}
+	}
+	return nil
+}
+
 type isLinkMessage_Body interface {
 	isLinkMessage_Body()
 }
@@ -512,6 +526,10 @@ type LinkMessage_FlowLimit struct {
 	FlowLimit *FlowLimit `protobuf:"bytes,31,opt,name=flow_limit,json=flowLimit,proto3,oneof"`
 }
 
+type LinkMessage_LinkState struct {
+	LinkState *LinkState `protobuf:"bytes,40,opt,name=link_state,json=linkState,proto3,oneof"`
+}
+
 func (*LinkMessage_Hello) isLinkMessage_Body() {}
 
 func (*LinkMessage_Welcome) isLinkMessage_Body() {}
@@ -543,6 +561,8 @@ func (*LinkMessage_SourceEnded) isLinkMessage_Body() {}
 func (*LinkMessage_LanesWanted) isLinkMessage_Body() {}
 
 func (*LinkMessage_FlowLimit) isLinkMessage_Body() {}
+
+func (*LinkMessage_LinkState) isLinkMessage_Body() {}
 
 // Hello opens a link. It is the first message of whoever needs the link first.
 type Hello struct {
@@ -842,6 +862,140 @@ func (x *LanesWanted) GetLanes() uint32 {
 	return 0
 }
 
+// LinkState says how the sender's links to third nodes are, in place of what it said before: at most 64 of them.
+type LinkState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Links         []*NodeLink            `protobuf:"bytes,1,rep,name=links,proto3" json:"links,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkState) Reset() {
+	*x = LinkState{}
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkState) ProtoMessage() {}
+
+func (x *LinkState) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkState.ProtoReflect.Descriptor instead.
+func (*LinkState) Descriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LinkState) GetLinks() []*NodeLink {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+// NodeLink is one link of the sender.
+type NodeLink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Microseconds; 0 is unknown.
+	Rtt uint32 `protobuf:"varint,2,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// Mean deviation of the round trip, microseconds.
+	Jitter uint32 `protobuf:"varint,3,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	// Share of packets lost before repair, in 1/65535: on the way to the sender, and on the way from it.
+	LossIn  uint32 `protobuf:"varint,4,opt,name=loss_in,json=lossIn,proto3" json:"loss_in,omitempty"`
+	LossOut uint32 `protobuf:"varint,5,opt,name=loss_out,json=lossOut,proto3" json:"loss_out,omitempty"`
+	// Nothing passes.
+	Down          bool `protobuf:"varint,6,opt,name=down,proto3" json:"down,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeLink) Reset() {
+	*x = NodeLink{}
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeLink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeLink) ProtoMessage() {}
+
+func (x *NodeLink) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeLink.ProtoReflect.Descriptor instead.
+func (*NodeLink) Descriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *NodeLink) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeLink) GetRtt() uint32 {
+	if x != nil {
+		return x.Rtt
+	}
+	return 0
+}
+
+func (x *NodeLink) GetJitter() uint32 {
+	if x != nil {
+		return x.Jitter
+	}
+	return 0
+}
+
+func (x *NodeLink) GetLossIn() uint32 {
+	if x != nil {
+		return x.LossIn
+	}
+	return 0
+}
+
+func (x *NodeLink) GetLossOut() uint32 {
+	if x != nil {
+		return x.LossOut
+	}
+	return 0
+}
+
+func (x *NodeLink) GetDown() bool {
+	if x != nil {
+		return x.Down
+	}
+	return false
+}
+
 // Ping asks for a Pong: is the control path alive?
 type Ping struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -852,7 +1006,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1018,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[6]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1031,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{6}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ping) GetToken() uint64 {
@@ -897,7 +1051,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1063,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[7]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1076,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{7}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Pong) GetToken() uint64 {
@@ -948,7 +1102,7 @@ type Demand struct {
 
 func (x *Demand) Reset() {
 	*x = Demand{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1114,7 @@ func (x *Demand) String() string {
 func (*Demand) ProtoMessage() {}
 
 func (x *Demand) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[8]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1127,7 @@ func (x *Demand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Demand.ProtoReflect.Descriptor instead.
 func (*Demand) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{8}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Demand) GetEncodings() uint32 {
@@ -1013,14 +1167,16 @@ type FlowOpen struct {
 	// The node that produces the source. Empty is the node asked; another one makes the node asked a relay.
 	Origin string `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`
 	// What a relay must know of the source to take it in. Absent when the node asked is the origin.
-	SourceInfo    *SourceInfo `protobuf:"bytes,9,opt,name=source_info,json=sourceInfo,proto3" json:"source_info,omitempty"`
+	SourceInfo *SourceInfo `protobuf:"bytes,9,opt,name=source_info,json=sourceInfo,proto3" json:"source_info,omitempty"`
+	// The source comes to the opener by another path as well: audio need not be sent twice on this one.
+	Twin          bool `protobuf:"varint,10,opt,name=twin,proto3" json:"twin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FlowOpen) Reset() {
 	*x = FlowOpen{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1188,7 @@ func (x *FlowOpen) String() string {
 func (*FlowOpen) ProtoMessage() {}
 
 func (x *FlowOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[9]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1201,7 @@ func (x *FlowOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowOpen.ProtoReflect.Descriptor instead.
 func (*FlowOpen) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{9}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FlowOpen) GetVersion() uint32 {
@@ -1111,6 +1267,13 @@ func (x *FlowOpen) GetSourceInfo() *SourceInfo {
 	return nil
 }
 
+func (x *FlowOpen) GetTwin() bool {
+	if x != nil {
+		return x.Twin
+	}
+	return false
+}
+
 // SourceInfo is what does not change while a source lives.
 type SourceInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1127,7 +1290,7 @@ type SourceInfo struct {
 
 func (x *SourceInfo) Reset() {
 	*x = SourceInfo{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1302,7 @@ func (x *SourceInfo) String() string {
 func (*SourceInfo) ProtoMessage() {}
 
 func (x *SourceInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[10]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1315,7 @@ func (x *SourceInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceInfo.ProtoReflect.Descriptor instead.
 func (*SourceInfo) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{10}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SourceInfo) GetAudio() bool {
@@ -1193,7 +1356,7 @@ type FlowAccept struct {
 
 func (x *FlowAccept) Reset() {
 	*x = FlowAccept{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1368,7 @@ func (x *FlowAccept) String() string {
 func (*FlowAccept) ProtoMessage() {}
 
 func (x *FlowAccept) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1381,7 @@ func (x *FlowAccept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowAccept.ProtoReflect.Descriptor instead.
 func (*FlowAccept) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FlowAccept) GetFlowId() uint32 {
@@ -1239,7 +1402,7 @@ type FlowRefuse struct {
 
 func (x *FlowRefuse) Reset() {
 	*x = FlowRefuse{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1414,7 @@ func (x *FlowRefuse) String() string {
 func (*FlowRefuse) ProtoMessage() {}
 
 func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1427,7 @@ func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowRefuse.ProtoReflect.Descriptor instead.
 func (*FlowRefuse) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FlowRefuse) GetFlowId() uint32 {
@@ -1281,20 +1444,21 @@ func (x *FlowRefuse) GetReason() RefuseReason {
 	return RefuseReason_REFUSE_REASON_UNSPECIFIED
 }
 
-// FlowDemand replaces demand, path and hops of an open flow.
+// FlowDemand replaces demand, path, hops and twin of an open flow.
 type FlowDemand struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FlowId        uint32                 `protobuf:"varint,1,opt,name=flow_id,json=flowId,proto3" json:"flow_id,omitempty"`
 	Demand        *Demand                `protobuf:"bytes,2,opt,name=demand,proto3" json:"demand,omitempty"`
 	Path          []string               `protobuf:"bytes,3,rep,name=path,proto3" json:"path,omitempty"`
 	Hops          uint32                 `protobuf:"varint,4,opt,name=hops,proto3" json:"hops,omitempty"`
+	Twin          bool                   `protobuf:"varint,5,opt,name=twin,proto3" json:"twin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FlowDemand) Reset() {
 	*x = FlowDemand{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1470,7 @@ func (x *FlowDemand) String() string {
 func (*FlowDemand) ProtoMessage() {}
 
 func (x *FlowDemand) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1483,7 @@ func (x *FlowDemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowDemand.ProtoReflect.Descriptor instead.
 func (*FlowDemand) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FlowDemand) GetFlowId() uint32 {
@@ -1350,6 +1514,13 @@ func (x *FlowDemand) GetHops() uint32 {
 	return 0
 }
 
+func (x *FlowDemand) GetTwin() bool {
+	if x != nil {
+		return x.Twin
+	}
+	return false
+}
+
 // FlowLimit tells the receiver of a flow which encodings may come: the link, or one before it, does not carry the
 // others for now. Without one, all may.
 type FlowLimit struct {
@@ -1363,7 +1534,7 @@ type FlowLimit struct {
 
 func (x *FlowLimit) Reset() {
 	*x = FlowLimit{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1546,7 @@ func (x *FlowLimit) String() string {
 func (*FlowLimit) ProtoMessage() {}
 
 func (x *FlowLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1559,7 @@ func (x *FlowLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowLimit.ProtoReflect.Descriptor instead.
 func (*FlowLimit) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FlowLimit) GetFlowId() uint32 {
@@ -1415,7 +1586,7 @@ type FlowClose struct {
 
 func (x *FlowClose) Reset() {
 	*x = FlowClose{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1598,7 @@ func (x *FlowClose) String() string {
 func (*FlowClose) ProtoMessage() {}
 
 func (x *FlowClose) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1611,7 @@ func (x *FlowClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowClose.ProtoReflect.Descriptor instead.
 func (*FlowClose) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FlowClose) GetFlowId() uint32 {
@@ -1463,7 +1634,7 @@ type KeyframeRequest struct {
 
 func (x *KeyframeRequest) Reset() {
 	*x = KeyframeRequest{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1646,7 @@ func (x *KeyframeRequest) String() string {
 func (*KeyframeRequest) ProtoMessage() {}
 
 func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1659,7 @@ func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyframeRequest.ProtoReflect.Descriptor instead.
 func (*KeyframeRequest) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KeyframeRequest) GetFlowId() uint32 {
@@ -1525,7 +1696,7 @@ type ClockUpdate struct {
 
 func (x *ClockUpdate) Reset() {
 	*x = ClockUpdate{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1708,7 @@ func (x *ClockUpdate) String() string {
 func (*ClockUpdate) ProtoMessage() {}
 
 func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1721,7 @@ func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockUpdate.ProtoReflect.Descriptor instead.
 func (*ClockUpdate) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClockUpdate) GetFlowId() uint32 {
@@ -1591,7 +1762,7 @@ type SourceEnded struct {
 
 func (x *SourceEnded) Reset() {
 	*x = SourceEnded{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1774,7 @@ func (x *SourceEnded) String() string {
 func (*SourceEnded) ProtoMessage() {}
 
 func (x *SourceEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1787,7 @@ func (x *SourceEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEnded.ProtoReflect.Descriptor instead.
 func (*SourceEnded) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SourceEnded) GetFlowId() uint32 {
@@ -1640,7 +1811,7 @@ type LaneHello struct {
 
 func (x *LaneHello) Reset() {
 	*x = LaneHello{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1823,7 @@ func (x *LaneHello) String() string {
 func (*LaneHello) ProtoMessage() {}
 
 func (x *LaneHello) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1836,7 @@ func (x *LaneHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHello.ProtoReflect.Descriptor instead.
 func (*LaneHello) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{19}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LaneHello) GetVersion() uint32 {
@@ -1693,7 +1864,7 @@ var File_meridian_cascade_v1_cascade_proto protoreflect.FileDescriptor
 
 const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\n" +
-	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xaf\b\n" +
+	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xf0\b\n" +
 	"\vLinkMessage\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x122\n" +
 	"\x05hello\x18\x02 \x01(\v2\x1a.meridian.cascade.v1.HelloH\x00R\x05hello\x128\n" +
@@ -1718,7 +1889,9 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\fsource_ended\x18\x0f \x01(\v2 .meridian.cascade.v1.SourceEndedH\x00R\vsourceEnded\x12E\n" +
 	"\flanes_wanted\x18\x1e \x01(\v2 .meridian.cascade.v1.LanesWantedH\x00R\vlanesWanted\x12?\n" +
 	"\n" +
-	"flow_limit\x18\x1f \x01(\v2\x1e.meridian.cascade.v1.FlowLimitH\x00R\tflowLimitB\x06\n" +
+	"flow_limit\x18\x1f \x01(\v2\x1e.meridian.cascade.v1.FlowLimitH\x00R\tflowLimit\x12?\n" +
+	"\n" +
+	"link_state\x18( \x01(\v2\x1e.meridian.cascade.v1.LinkStateH\x00R\tlinkStateB\x06\n" +
 	"\x04body\"\xaa\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
@@ -1738,7 +1911,16 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\aLinkUse\x12\x16\n" +
 	"\x06wanted\x18\x01 \x01(\bR\x06wanted\"#\n" +
 	"\vLanesWanted\x12\x14\n" +
-	"\x05lanes\x18\x01 \x01(\rR\x05lanes\"\x1c\n" +
+	"\x05lanes\x18\x01 \x01(\rR\x05lanes\"@\n" +
+	"\tLinkState\x123\n" +
+	"\x05links\x18\x01 \x03(\v2\x1d.meridian.cascade.v1.NodeLinkR\x05links\"\x90\x01\n" +
+	"\bNodeLink\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03rtt\x18\x02 \x01(\rR\x03rtt\x12\x16\n" +
+	"\x06jitter\x18\x03 \x01(\rR\x06jitter\x12\x17\n" +
+	"\aloss_in\x18\x04 \x01(\rR\x06lossIn\x12\x19\n" +
+	"\bloss_out\x18\x05 \x01(\rR\alossOut\x12\x12\n" +
+	"\x04down\x18\x06 \x01(\bR\x04down\"\x1c\n" +
 	"\x04Ping\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\"\x1c\n" +
 	"\x04Pong\x12\x14\n" +
@@ -1746,7 +1928,7 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x06Demand\x12\x1c\n" +
 	"\tencodings\x18\x01 \x01(\rR\tencodings\x12!\n" +
 	"\fmax_temporal\x18\x02 \x01(\rR\vmaxTemporal\x12\x16\n" +
-	"\x06replay\x18\x03 \x01(\rR\x06replay\"\xa0\x02\n" +
+	"\x06replay\x18\x03 \x01(\rR\x06replay\"\xb4\x02\n" +
 	"\bFlowOpen\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\aflow_id\x18\x02 \x01(\rR\x06flowId\x12\x12\n" +
@@ -1757,7 +1939,9 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x04hops\x18\a \x01(\rR\x04hops\x12\x16\n" +
 	"\x06origin\x18\b \x01(\tR\x06origin\x12@\n" +
 	"\vsource_info\x18\t \x01(\v2\x1f.meridian.cascade.v1.SourceInfoR\n" +
-	"sourceInfo\"|\n" +
+	"sourceInfo\x12\x12\n" +
+	"\x04twin\x18\n" +
+	" \x01(\bR\x04twin\"|\n" +
 	"\n" +
 	"SourceInfo\x12\x14\n" +
 	"\x05audio\x18\x01 \x01(\bR\x05audio\x12\x1b\n" +
@@ -1771,13 +1955,14 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\n" +
 	"FlowRefuse\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x129\n" +
-	"\x06reason\x18\x02 \x01(\x0e2!.meridian.cascade.v1.RefuseReasonR\x06reason\"\x82\x01\n" +
+	"\x06reason\x18\x02 \x01(\x0e2!.meridian.cascade.v1.RefuseReasonR\x06reason\"\x96\x01\n" +
 	"\n" +
 	"FlowDemand\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x123\n" +
 	"\x06demand\x18\x02 \x01(\v2\x1b.meridian.cascade.v1.DemandR\x06demand\x12\x12\n" +
 	"\x04path\x18\x03 \x03(\tR\x04path\x12\x12\n" +
-	"\x04hops\x18\x04 \x01(\rR\x04hops\"B\n" +
+	"\x04hops\x18\x04 \x01(\rR\x04hops\x12\x12\n" +
+	"\x04twin\x18\x05 \x01(\bR\x04twin\"B\n" +
 	"\tFlowLimit\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x12\x1c\n" +
 	"\tencodings\x18\x02 \x01(\rR\tencodings\"$\n" +
@@ -1797,13 +1982,14 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLaneHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x06R\asession\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index*p\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index*\x88\x01\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFEATURE_FEC\x10\x01\x12\x10\n" +
 	"\fFEATURE_RATE\x10\x02\x12\x14\n" +
 	"\x10FEATURE_WITHHELD\x10\b\x12\x13\n" +
-	"\x0fFEATURE_COMPACT\x10\x10*\xb0\x02\n" +
+	"\x0fFEATURE_COMPACT\x10\x10\x12\x16\n" +
+	"\x12FEATURE_LINK_STATE\x10@*\xb0\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLOSE_REASON_SHUTDOWN\x10\x01\x12\x15\n" +
@@ -1838,7 +2024,7 @@ func file_meridian_cascade_v1_cascade_proto_rawDescGZIP() []byte {
 }
 
 var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(Feature)(0),            // 0: meridian.cascade.v1.Feature
 	(CloseReason)(0),        // 1: meridian.cascade.v1.CloseReason
@@ -1849,48 +2035,52 @@ var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(*LinkClose)(nil),       // 6: meridian.cascade.v1.LinkClose
 	(*LinkUse)(nil),         // 7: meridian.cascade.v1.LinkUse
 	(*LanesWanted)(nil),     // 8: meridian.cascade.v1.LanesWanted
-	(*Ping)(nil),            // 9: meridian.cascade.v1.Ping
-	(*Pong)(nil),            // 10: meridian.cascade.v1.Pong
-	(*Demand)(nil),          // 11: meridian.cascade.v1.Demand
-	(*FlowOpen)(nil),        // 12: meridian.cascade.v1.FlowOpen
-	(*SourceInfo)(nil),      // 13: meridian.cascade.v1.SourceInfo
-	(*FlowAccept)(nil),      // 14: meridian.cascade.v1.FlowAccept
-	(*FlowRefuse)(nil),      // 15: meridian.cascade.v1.FlowRefuse
-	(*FlowDemand)(nil),      // 16: meridian.cascade.v1.FlowDemand
-	(*FlowLimit)(nil),       // 17: meridian.cascade.v1.FlowLimit
-	(*FlowClose)(nil),       // 18: meridian.cascade.v1.FlowClose
-	(*KeyframeRequest)(nil), // 19: meridian.cascade.v1.KeyframeRequest
-	(*ClockUpdate)(nil),     // 20: meridian.cascade.v1.ClockUpdate
-	(*SourceEnded)(nil),     // 21: meridian.cascade.v1.SourceEnded
-	(*LaneHello)(nil),       // 22: meridian.cascade.v1.LaneHello
+	(*LinkState)(nil),       // 9: meridian.cascade.v1.LinkState
+	(*NodeLink)(nil),        // 10: meridian.cascade.v1.NodeLink
+	(*Ping)(nil),            // 11: meridian.cascade.v1.Ping
+	(*Pong)(nil),            // 12: meridian.cascade.v1.Pong
+	(*Demand)(nil),          // 13: meridian.cascade.v1.Demand
+	(*FlowOpen)(nil),        // 14: meridian.cascade.v1.FlowOpen
+	(*SourceInfo)(nil),      // 15: meridian.cascade.v1.SourceInfo
+	(*FlowAccept)(nil),      // 16: meridian.cascade.v1.FlowAccept
+	(*FlowRefuse)(nil),      // 17: meridian.cascade.v1.FlowRefuse
+	(*FlowDemand)(nil),      // 18: meridian.cascade.v1.FlowDemand
+	(*FlowLimit)(nil),       // 19: meridian.cascade.v1.FlowLimit
+	(*FlowClose)(nil),       // 20: meridian.cascade.v1.FlowClose
+	(*KeyframeRequest)(nil), // 21: meridian.cascade.v1.KeyframeRequest
+	(*ClockUpdate)(nil),     // 22: meridian.cascade.v1.ClockUpdate
+	(*SourceEnded)(nil),     // 23: meridian.cascade.v1.SourceEnded
+	(*LaneHello)(nil),       // 24: meridian.cascade.v1.LaneHello
 }
 var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	4,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
 	5,  // 1: meridian.cascade.v1.LinkMessage.welcome:type_name -> meridian.cascade.v1.Welcome
 	6,  // 2: meridian.cascade.v1.LinkMessage.link_close:type_name -> meridian.cascade.v1.LinkClose
 	7,  // 3: meridian.cascade.v1.LinkMessage.link_use:type_name -> meridian.cascade.v1.LinkUse
-	9,  // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
-	10, // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
-	12, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
-	14, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
-	15, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
-	16, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
-	18, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
-	19, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
-	20, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
-	21, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
+	11, // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
+	12, // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
+	14, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
+	16, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
+	17, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
+	18, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
+	20, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
+	21, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
+	22, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
+	23, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
 	8,  // 14: meridian.cascade.v1.LinkMessage.lanes_wanted:type_name -> meridian.cascade.v1.LanesWanted
-	17, // 15: meridian.cascade.v1.LinkMessage.flow_limit:type_name -> meridian.cascade.v1.FlowLimit
-	1,  // 16: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
-	11, // 17: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
-	13, // 18: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
-	2,  // 19: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
-	11, // 20: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	19, // 15: meridian.cascade.v1.LinkMessage.flow_limit:type_name -> meridian.cascade.v1.FlowLimit
+	9,  // 16: meridian.cascade.v1.LinkMessage.link_state:type_name -> meridian.cascade.v1.LinkState
+	1,  // 17: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
+	10, // 18: meridian.cascade.v1.LinkState.links:type_name -> meridian.cascade.v1.NodeLink
+	13, // 19: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
+	15, // 20: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
+	2,  // 21: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
+	13, // 22: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_meridian_cascade_v1_cascade_proto_init() }
@@ -1915,6 +2105,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 		(*LinkMessage_SourceEnded)(nil),
 		(*LinkMessage_LanesWanted)(nil),
 		(*LinkMessage_FlowLimit)(nil),
+		(*LinkMessage_LinkState)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1922,7 +2113,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_cascade_v1_cascade_proto_rawDesc), len(file_meridian_cascade_v1_cascade_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
