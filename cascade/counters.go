@@ -61,6 +61,7 @@ type counters struct {
 	lost                 atomic.Uint64 // lost packets that never came
 	keyframesIn          atomic.Uint64 // requests from the peer
 	keyframesOut         atomic.Uint64 // requests to the peer
+	replays              atomic.Uint64 // encodings the peer began with what was kept here
 	linksOpened, failed  atomic.Uint64
 	flowsRefused         atomic.Uint64
 	fragments, coalesced atomic.Uint64

@@ -81,7 +81,7 @@ func (c *codec) packet() inbound {
 	c.seq++
 	in := inbound{h: mediaHeader{
 		Flow: uint32(1 + c.rng.IntN(200)), LinkSeq: uint32(c.seq), Encoding: uint8(c.rng.IntN(4)), Marker: c.rng.IntN(2) == 0,
-		Class: classBase, Temporal: uint8(c.rng.IntN(3)), AudioLevel: 127,
+		Class: classBase, Temporal: uint8(c.rng.IntN(3)), AudioLevel: rtpstream.NoAudioLevel,
 	}}
 	in.pkt, in.size = c.pool.Get(), 60+c.rng.IntN(1100)
 	b := in.pkt.Buffer()[:in.size]

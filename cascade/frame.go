@@ -147,13 +147,23 @@ type mediaHeader struct {
 	Retransmission bool // sent before under the same link sequence number
 	Class          class
 	Encoding       uint8 // 0 to 3
-	Spatial        uint8 // 0 to 15
-	Temporal       uint8 // 0 to 15
-	AudioLevel     uint8 // −dBov, rtpstream.NoAudioLevel when not told
+	Withheld       uint8 // rtpstream.Packet.Withheld, of video 254 at most
+
+	// Of video.
+	Spatial  uint8 // 0 to 7
+	Temporal uint8 // 0 to 15
+	Past     bool  // rtpstream.Packet.Past
+
+	// Of audio.
+	AudioLevel uint8 // −dBov, rtpstream.NoAudioLevel when not told and of video
+	Quiet      bool  // rtpstream.Packet.Quiet
 
 	Second bool   // of a fragment: the second half
 	Total  uint16 // of a fragment: bytes of the whole RTP packet; 0 in a whole packet
 }
+
+// noneWithheld in a video packet's header stands for 0.
+const noneWithheld = 255
 
 // mediaHeaderBytes is the most a media or fragment frame takes beside the RTP bytes.
 const mediaHeaderBytes = frameHeadBytes + 4 + 4 + 3 + 2
@@ -167,11 +177,15 @@ const mediaHeaderBytes = frameHeadBytes + 4 + 4 + 3 + 2
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //	|                     link sequence number                      |
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//	|K|M|R|S|Cls|Enc|  SID  |  TID  |  audio level  |
+//	|K|M|R|S|Cls|Enc|P| SID |  TID  |   withheld    |   of video
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|Q|M|R|S|Cls|Enc|   withheld    |  audio level  |   of audio
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //	| fragments only: [bytes of the whole RTP packet]  |  RTP bytes …
 //
-// K keyframe, M marker, R retransmission, S second half; Cls class, Enc encoding, SID/TID spatial and temporal layer.
+// K keyframe, M marker, R retransmission, S second half, P past, Q quiet; Cls class, of audio its own; Enc encoding,
+// SID/TID spatial and temporal layer. Withheld is how many packets of the stream right before this one were left out on
+// purpose; of video 255 stands for none, as releases before FEATURE_WITHHELD say it. They get no other value, nor P or Q.
 func appendMedia(b []byte, h *mediaHeader, rtp []byte, last bool) []byte {
 	kind, n := uint8(frameMedia), 7+varintBytes(h.Flow)+len(rtp)
 	if h.Total != 0 {
@@ -185,9 +199,17 @@ func appendMedia(b []byte, h *mediaHeader, rtp []byte, last bool) []byte {
 
 // appendTail appends what follows the link sequence number in front of the RTP bytes.
 func (h *mediaHeader) appendTail(b []byte) []byte {
-	flags := bit(h.Keyframe, 7) | bit(h.Marker, 6) | bit(h.Retransmission, 5) | bit(h.Second, 4) |
+	flags := bit(h.Marker, 6) | bit(h.Retransmission, 5) | bit(h.Second, 4) |
 		byte(h.Class&3)<<2 | h.Encoding&3
-	b = append(b, flags, min(h.Spatial, 15)<<4|min(h.Temporal, 15), h.AudioLevel)
+	if h.Class == classAudio {
+		b = append(b, flags|bit(h.Quiet, 7), h.Withheld, h.AudioLevel)
+	} else {
+		withheld := min(h.Withheld, noneWithheld-1)
+		if withheld == 0 {
+			withheld = noneWithheld
+		}
+		b = append(b, flags|bit(h.Keyframe, 7), bit(h.Past, 7)|min(h.Spatial, 7)<<4|min(h.Temporal, 15), withheld)
+	}
 	if h.Total != 0 {
 		b = binary.BigEndian.AppendUint16(b, h.Total)
 	}
@@ -206,9 +228,17 @@ func parseMedia(f frame, h *mediaHeader) (rtp []byte, err error) {
 	}
 	h.LinkSeq = binary.BigEndian.Uint32(b)
 	flags := b[4]
-	h.Keyframe, h.Marker, h.Retransmission = flags&0x80 != 0, flags&0x40 != 0, flags&0x20 != 0
+	h.Marker, h.Retransmission = flags&0x40 != 0, flags&0x20 != 0
 	h.Second, h.Class, h.Encoding = flags&0x10 != 0, class(flags>>2&3), flags&3
-	h.Spatial, h.Temporal, h.AudioLevel = b[5]>>4, b[5]&15, b[6]
+	if h.Class == classAudio {
+		h.Quiet, h.Withheld, h.AudioLevel = flags&0x80 != 0, b[5], b[6]
+	} else {
+		h.Keyframe, h.AudioLevel = flags&0x80 != 0, rtpstream.NoAudioLevel
+		h.Past, h.Spatial, h.Temporal = b[5]&0x80 != 0, b[5]>>4&7, b[5]&15
+		if h.Withheld = b[6]; h.Withheld == noneWithheld {
+			h.Withheld = 0
+		}
+	}
 	b = b[7:]
 	switch {
 	case h.Flow >= maxFlowIDs || h.Class == classRetransmission:

@@ -13,12 +13,12 @@ import (
 func TestMediaFrameRoundTrip(t *testing.T) {
 	rtp := bytes.Repeat([]byte{0x80}, 100)
 	for name, h := range map[string]mediaHeader{
-		"audio":          {Flow: 1, LinkSeq: 7, Class: classAudio, AudioLevel: 35, Marker: true},
+		"audio":          {Flow: 1, LinkSeq: 7, Class: classAudio, AudioLevel: 35, Marker: true, Withheld: 255, Quiet: true},
 		"keyframe":       {Flow: 63, LinkSeq: 1<<32 - 1, Class: classBase, Keyframe: true, Encoding: 3, AudioLevel: 255},
-		"layers":         {Flow: 64, LinkSeq: 1 << 31, Class: classRest, Spatial: 15, Temporal: 7, AudioLevel: 255},
-		"retransmission": {Flow: maxFlowIDs - 1, Class: classRest, Retransmission: true},
-		"first half":     {Flow: 5, LinkSeq: 9, Class: classBase, Total: 1400},
-		"second half":    {Flow: 5, LinkSeq: 10, Class: classBase, Total: 1400, Second: true},
+		"layers":         {Flow: 64, LinkSeq: 1 << 31, Class: classRest, Spatial: 7, Temporal: 7, AudioLevel: 255, Withheld: 254, Past: true},
+		"retransmission": {Flow: maxFlowIDs - 1, Class: classRest, Retransmission: true, AudioLevel: 255},
+		"first half":     {Flow: 5, LinkSeq: 9, Class: classBase, Total: 1400, AudioLevel: 255},
+		"second half":    {Flow: 5, LinkSeq: 10, Class: classBase, Total: 1400, Second: true, AudioLevel: 255},
 	} {
 		for _, last := range []bool{true, false} {
 			b := appendMedia(nil, &h, rtp, last)

@@ -120,7 +120,7 @@ func TestLaneOfNoLinkIsClosed(t *testing.T) {
 func FuzzControl(f *testing.F) {
 	for _, m := range []*cascadepb.LinkMessage{
 		hello(1, 1, 2, 1),
-		{Body: &cascadepb.LinkMessage_FlowOpen{FlowOpen: &cascadepb.FlowOpen{FlowId: 3, Room: "r", Source: "s", Path: []string{"peer"}, Hops: 1, Demand: demandMessage(all(0))}}},
+		{Body: &cascadepb.LinkMessage_FlowOpen{FlowOpen: &cascadepb.FlowOpen{FlowId: 3, Room: "r", Source: "s", Path: []string{"peer"}, Hops: 1, Demand: demandMessage(all(0), 0)}}},
 		{Body: &cascadepb.LinkMessage_FlowDemand{FlowDemand: &cascadepb.FlowDemand{FlowId: 3, Path: []string{"peer"}, Hops: 2}}},
 		{Body: &cascadepb.LinkMessage_KeyframeRequest{KeyframeRequest: &cascadepb.KeyframeRequest{FlowId: 3, Encoding: 9}}},
 		{Body: &cascadepb.LinkMessage_ClockUpdate{ClockUpdate: &cascadepb.ClockUpdate{FlowId: 1, Encoding: 2}}},

@@ -158,6 +158,11 @@ func (l *link) ping(now time.Duration) {
 	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Ping{Ping: &cascadepb.Ping{Token: uint64(now)}}})
 }
 
+// knowsWithheld reports whether the peer understands what media frames tell of packets left out.
+func (l *link) knowsWithheld() bool {
+	return l.features.Load()&uint32(cascadepb.Feature_FEATURE_WITHHELD) != 0
+}
+
 // crowded reports whether so much waits that what can wait, should.
 func (l *link) crowded() bool { return l.out.Len() > controlQueue/2 }
 

@@ -112,7 +112,7 @@ func (l *link) openFlow(m *cascadepb.FlowOpen) bool {
 		l.refuse(id, reason)
 		return true
 	}
-	f.audio = src.Info.Audio
+	f.audio, f.sparse = src.Info.Audio, l.knowsWithheld()
 	f.sub = src.Subscribe(f)
 	l.flowMu.Lock()
 	l.flows[id] = f
@@ -188,19 +188,6 @@ func (l *link) changeFlow(m *cascadepb.FlowDemand) bool {
 	return true
 }
 
-func (f *sendFlow) setDemand(m *cascadepb.Demand) {
-	d := rtpstream.Demand{
-		Encodings:   rtpstream.EncodingSet(m.GetEncodings() & (1<<rtpstream.MaxEncodings - 1)),
-		MaxTemporal: uint8(min(m.GetMaxTemporal(), rtpstream.AllTemporal)),
-	}
-	f.maxTemporal.Store(uint32(d.MaxTemporal))
-	waited := f.encodings.Swap(uint32(d.Encodings)) == 0
-	f.sub.SetDemand(d)
-	if waited != (d.Encodings == 0) {
-		f.link.c.reachChanged(f.sub.Source())
-	}
-}
-
 func (l *link) serveKeyframe(m *cascadepb.KeyframeRequest) {
 	f := l.servedFlow(m.GetFlowId())
 	if f == nil || m.GetEncoding() >= rtpstream.MaxEncodings {
@@ -210,10 +197,10 @@ func (l *link) serveKeyframe(m *cascadepb.KeyframeRequest) {
 	l.peer.stats.keyframesIn.Add(1)
 	e := uint8(m.GetEncoding())
 	now := l.c.now()
-	if last := f.keyframe[e]; last != 0 && now-last < servedKeyframeGap {
+	if last := time.Duration(f.keyframe[e].Load()); last != 0 && now-last < servedKeyframeGap {
 		return
 	}
-	f.keyframe[e] = now
+	f.keyframe[e].Store(int64(now))
 	why := rtpstream.KeyframeForJoin
 	if m.GetLost() {
 		why = rtpstream.KeyframeForRepair

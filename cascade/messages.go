@@ -8,8 +8,9 @@ import (
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
-func demandMessage(d rtpstream.Demand) *cascadepb.Demand {
-	return &cascadepb.Demand{Encodings: uint32(d.Encodings), MaxTemporal: uint32(d.MaxTemporal)}
+// demandMessage says what is wanted, and of which encodings the receiver has nothing yet.
+func demandMessage(d rtpstream.Demand, begin rtpstream.EncodingSet) *cascadepb.Demand {
+	return &cascadepb.Demand{Encodings: uint32(d.Encodings), MaxTemporal: uint32(d.MaxTemporal), Replay: uint32(begin)}
 }
 
 func pathMessage(path []mesh.NodeID) []string {

@@ -12,9 +12,9 @@ type metrics struct {
 	c          *Cascade
 	queueDelay prometheus.Histogram
 
-	up, rtt, loss, lanes, flows                *prometheus.Desc
-	packets, bytes, drops, nacks, rtx, repairs *prometheus.Desc
-	keyframes, opened, failed, refused         *prometheus.Desc
+	up, rtt, loss, lanes, flows                 *prometheus.Desc
+	packets, bytes, drops, nacks, rtx, repairs  *prometheus.Desc
+	keyframes, replays, opened, failed, refused *prometheus.Desc
 }
 
 const metricPrefix = "meridian_cascade_"
@@ -41,6 +41,7 @@ func newMetrics(c *Cascade, reg prometheus.Registerer) (*metrics, error) {
 		rtx:       desc("retransmissions_total", "Packets sent again."),
 		repairs:   desc("lost_packets_total", "Packets found missing, by outcome.", "outcome"),
 		keyframes: desc("keyframe_requests_total", "Keyframe requests by direction.", "direction"),
+		replays:   desc("replays_total", "Encodings a peer began with what was kept here since the latest keyframe."),
 		opened:    desc("links_opened_total", "Links opened by either side."),
 		failed:    desc("links_failed_total", "Attempts to open a link that failed."),
 		refused:   desc("flows_refused_total", "Flows the peer refused."),
@@ -55,7 +56,7 @@ func newMetrics(c *Cascade, reg prometheus.Registerer) (*metrics, error) {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.up, m.rtt, m.loss, m.lanes, m.flows, m.packets, m.bytes, m.drops, m.nacks, m.rtx, m.repairs,
-		m.keyframes, m.opened, m.failed, m.refused,
+		m.keyframes, m.replays, m.opened, m.failed, m.refused,
 	} {
 		ch <- d
 	}
@@ -103,6 +104,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		count(m.repairs, s.Lost, "lost")
 		count(m.keyframes, s.keyframesIn, "in")
 		count(m.keyframes, s.keyframesOut, "out")
+		count(m.replays, s.replays)
 		count(m.opened, s.linksOpened)
 		count(m.failed, s.linksFailed)
 		count(m.refused, s.flowsRefused)

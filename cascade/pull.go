@@ -180,14 +180,16 @@ func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, s step) 
 	pl.flowsAt = 0
 	pl.flowing.Store(false)
 	l.rx.setFlow(id, pl)
+	begin := want.Encodings
+	if pl.audio || pl.remote.seamless(pl) {
+		begin = 0
+	}
 	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowOpen{FlowOpen: &cascadepb.FlowOpen{
 		Version: protocolVersion, FlowId: id, Room: string(pl.key.room), Source: string(pl.key.source),
-		Demand: demandMessage(want), Path: pathMessage(path), Hops: hops,
+		Demand: demandMessage(want, begin), Path: pathMessage(path), Hops: hops,
 		Origin: string(pl.remote.origin), SourceInfo: pl.sourceInfo(), Twin: twin,
 	}}})
-	if !pl.remote.seamless(pl) {
-		pl.wish(want.Encodings)
-	}
+	pl.wish(begin)
 	return true
 }
 
@@ -235,18 +237,20 @@ func (pl *pull) demand(now time.Duration, want rtpstream.Demand, s step) time.Du
 	}
 	added := want.Encodings &^ pl.sent.Encodings
 	first := pl.sent.Encodings == 0
+	begin := added
+	if pl.audio || first && pl.remote.seamless(pl) { // a decoder here misses nothing
+		begin = 0
+	}
 	pl.sent, pl.sentAt, pl.sentPath, pl.sentTwin = want, now, s.path, s.twin
 	pl.link.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowDemand{FlowDemand: &cascadepb.FlowDemand{
-		FlowId: pl.flow, Demand: demandMessage(want), Path: pathMessage(s.path), Hops: s.hops, Twin: s.twin,
+		FlowId: pl.flow, Demand: demandMessage(want, begin), Path: pathMessage(s.path), Hops: s.hops, Twin: s.twin,
 	}}})
 	if first {
-		if !pl.remote.seamless(pl) { // else a decoder here misses nothing
-			pl.wish(added)
-		}
+		pl.wish(begin)
 		return never
 	}
 	for e := range uint8(rtpstream.MaxEncodings) {
-		if added.Has(e) && !pl.audio {
+		if begin.Has(e) {
 			pl.keySent[e], pl.keyTries[e] = 0, 0
 			pl.want(e, rtpstream.KeyframeForJoin)
 		}

@@ -274,7 +274,7 @@ func (r *receiver) arrange(in *inbound, pkt *rtpstream.Packet, seq uint64) {
 	}
 	h := heldPacket{inbound: *in, seq: seq, pull: p}
 	h.pkt = pkt
-	if order := r.order(&h); len(r.ahead.held) > 0 || !order.next(pkt.SequenceNumber) {
+	if order := r.order(&h); len(r.ahead.held) > 0 || !order.next(pkt.SequenceNumber, in.h.Withheld) {
 		if oldest, full := r.ahead.hold(h); full {
 			r.hand(&oldest)
 		}
@@ -319,6 +319,7 @@ func (r *receiver) hand(p *heldPacket) {
 	pkt.Arrival = p.at
 	pkt.Keyframe = p.h.Keyframe
 	pkt.Spatial, pkt.Temporal, pkt.AudioLevel = p.h.Spatial, p.h.Temporal, p.h.AudioLevel
+	pkt.Withheld, pkt.Quiet, pkt.Past = p.h.Withheld, p.h.Quiet, p.h.Past
 	r.stats.in.count(p.pull.audio, len(pkt.Raw()))
 	p.pull.write(stream, pkt)
 }

@@ -46,7 +46,9 @@ type flowOrder struct {
 }
 
 // next reports whether nothing of the stream is missing before a packet, or whether it is late itself.
-func (o *streamOrder) next(rtpSeq uint16) bool { return o.started && int16(rtpSeq-o.last) <= 1 }
+func (o *streamOrder) next(rtpSeq uint16, withheld uint8) bool {
+	return o.started && int16(rtpSeq-uint16(withheld)-o.last) <= 1
+}
 
 // handed notes a packet that was handed on.
 func (o *streamOrder) handed(rtpSeq uint16) {
@@ -88,7 +90,7 @@ func (r *reorder) release(t *tracker, orders []flowOrder, from int, now time.Dur
 		h := &r.held[i]
 		since, young := t.youngGap(h.seq)
 		order := &orders[h.h.Flow].enc[h.h.Encoding%rtpstream.MaxEncodings]
-		if order.next(h.pkt.SequenceNumber) || !young || now >= h.until(since, window) {
+		if order.next(h.pkt.SequenceNumber, h.h.Withheld) || !young || now >= h.until(since, window) {
 			p = *h
 			r.held = slices.Delete(r.held, i, i+1)
 			return p, i, true

@@ -19,6 +19,8 @@ type item struct {
 	seq            uint64 // link sequence number; 0 until the packet leaves the scheduler
 	class          class
 	retransmission bool
+	past           bool  // kept since the latest keyframe, for a receiver that begins
+	withheld       uint8 // packets of the stream right before this one that were left out on purpose
 	half           uint8 // 0 whole, 1 first, 2 second half, 3 no RTP packet at all but a parity symbol
 	graded         bool  // of a parity symbol: of a graded block
 	size           int   // of a parity symbol: bytes of its frame's body, which are at the front of the buffer
@@ -48,6 +50,7 @@ func (it *item) rtp() []byte {
 
 // sendEncoding is what the scheduler remembers of one encoding of a flow. It is guarded by the sender's mutex.
 type sendEncoding struct {
+	withheld          withheld
 	keyframe          bool   // a keyframe began at keyframeTimestamp
 	keyframeTimestamp uint32 // of the last keyframe: all its packets are base class
 	dropping          bool   // a packet of the frame at dropTimestamp was dropped: the rest is of no use

@@ -72,17 +72,48 @@ func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
 		s.mu.Unlock()
 		return
 	}
+	if !s.accept(f, p, p.Past, now) {
+		s.mu.Unlock()
+		return
+	}
+	s.remind(now)
+	s.depart(now, f.audio || p.Marker)
+}
+
+// replay queues what was kept of an encoding, retaining it.
+func (s *sender) replay(f *sendFlow, packets []*rtpstream.Packet, now time.Duration) {
+	for _, p := range packets {
+		s.mu.Lock()
+		if s.closed || f.closed || !s.accept(f, p, true, now) {
+			s.mu.Unlock()
+			continue
+		}
+		s.remind(now)
+		s.depart(now, p.Marker)
+	}
+}
+
+// accept gives a packet to the scheduler, retaining it, and moves on what can leave. It reports false when the packet is
+// left out. The mutex is held.
+func (s *sender) accept(f *sendFlow, p *rtpstream.Packet, past bool, now time.Duration) bool {
+	before, send := f.encoding(p).withheld.next(p, f.leavesOut(p), f.audio)
+	if !send {
+		return false
+	}
 	s.offered += uint64(len(p.Raw()))
-	it := item{pkt: p.Retain(), flow: f, queued: now, deadline: now + s.videoDelay}
-	if f.audio {
+	it := item{pkt: p.Retain(), flow: f, queued: now, deadline: now + s.videoDelay, past: past, withheld: before}
+	switch {
+	case f.audio:
 		it.class, it.deadline = classAudio, now+s.audioDelay
-	} else {
+	case past:
+		it.deadline = now + replayDelay
+		fallthrough
+	default:
 		it.class = f.encoding(p).classify(p)
 	}
 	s.sched.push(it)
 	s.pump(now)
-	s.remind(now)
-	s.depart(now, f.audio || p.Marker)
+	return true
 }
 
 // classify tells the class of a video packet: base for all packets of a keyframe and for base layers.
@@ -295,6 +326,7 @@ func (it *item) header() mediaHeader {
 		Flow: it.flow.id, LinkSeq: uint32(it.seq), Keyframe: p.Keyframe, Marker: p.Marker,
 		Retransmission: it.retransmission, Class: it.class, Encoding: p.Stream.Encoding,
 		Spatial: p.Spatial, Temporal: p.Temporal, AudioLevel: p.AudioLevel,
+		Withheld: it.withheld, Quiet: p.Quiet, Past: it.past,
 	}
 	if it.half != 0 {
 		h.Total, h.Second = uint16(len(p.Raw())), it.half == 2

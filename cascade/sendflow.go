@@ -1,6 +1,7 @@
 package cascade
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,13 @@ const (
 	flowDemandBurst = 20
 )
 
+// Limits of what is sent at once to a peer that begins with an encoding.
+const (
+	replayBytes = 128 << 10 // six seconds of 170 kbit/s
+	replayDelay = time.Second
+	replaying   = ^uint64(0) // as a floor: no packet is newer
+)
+
 // mendGap is between keyframes asked for because of drops on this node.
 const mendGap = time.Second
 
@@ -28,18 +36,22 @@ type sendFlow struct {
 	link   *link
 
 	sub         *rtpstream.Subscription
+	given       rtpstream.EncodingSet // subscribed to; setDemand only
+	sparse      bool                  // the peer understands that packets were left out on purpose
 	maxTemporal atomic.Uint32
 	twin        atomic.Bool   // it reaches the puller by another path as well
 	encodings   atomic.Uint32 // demanded, for status
 
 	clocks   [rtpstream.MaxEncodings]atomic.Pointer[rtpstream.SenderClock] // last ones sent
-	keyframe [rtpstream.MaxEncodings]time.Duration                         // last request taken; readControl only
+	keyframe [rtpstream.MaxEncodings]atomic.Int64                          // last request taken, a time.Duration
 	broken   [rtpstream.MaxEncodings]atomic.Bool                           // a packet others build on was dropped: a keyframe is due
 	mended   [rtpstream.MaxEncodings]time.Duration                         // last keyframe asked for because of that; ticker only
 
-	demands  int                              // that may come at once; readControl only
-	demandAt time.Duration                    // when that was so; readControl only
-	waiting  atomic.Pointer[cascadepb.Demand] // what came too fast: the ticker's business
+	demands  int                                   // that may come at once; readControl only
+	demandAt time.Duration                         // when that was so; readControl only
+	waiting  atomic.Pointer[cascadepb.Demand]      // what came too fast: the ticker's business
+	beginMu  sync.Mutex                            // held while an encoding begins in the past
+	floor    [rtpstream.MaxEncodings]atomic.Uint64 // the newest packet sent by that; replaying while it goes on
 
 	path []mesh.NodeID // guarded by Cascade.mu; written by readControl only
 	hops uint32        // the same
@@ -55,8 +67,13 @@ var (
 
 // WritePacket queues a packet for the peer. It never blocks.
 func (f *sendFlow) WritePacket(p *rtpstream.Packet) {
-	if uint32(p.Temporal) > f.maxTemporal.Load() {
-		return
+	if floor := &f.floor[p.Stream.Encoding%rtpstream.MaxEncodings]; p.ExtSeq <= floor.Load() {
+		f.beginMu.Lock() // until what comes before it is sent
+		sent := p.ExtSeq <= floor.Load()
+		f.beginMu.Unlock()
+		if sent {
+			return
+		}
 	}
 	f.link.tx.write(f, p, f.link.c.now())
 }
@@ -85,6 +102,81 @@ func (f *sendFlow) grant() {
 
 // waits reports whether nothing is wanted of the flow so far.
 func (f *sendFlow) waits() bool { return f.encodings.Load() == 0 }
+
+// leavesOut reports whether the peer has no use for a packet: of a temporal layer above what it wants, or of somebody
+// who does not speak. To a peer that would take the gap for loss everything is sent.
+func (f *sendFlow) leavesOut(p *rtpstream.Packet) bool {
+	return f.sparse && (p.Quiet || uint32(p.Temporal) > f.maxTemporal.Load())
+}
+
+// setDemand takes what the peer wants. Encodings it has nothing of begin with what is kept since their latest keyframe,
+// in front of what comes, or else with a keyframe.
+func (f *sendFlow) setDemand(m *cascadepb.Demand) {
+	d := rtpstream.Demand{
+		Encodings:   rtpstream.EncodingSet(m.GetEncodings() & (1<<rtpstream.MaxEncodings - 1)),
+		MaxTemporal: uint8(min(m.GetMaxTemporal(), rtpstream.AllTemporal)),
+	}
+	begin := rtpstream.EncodingSet(m.GetReplay()) & d.Encodings &^ f.given
+	f.given = d.Encodings
+	if f.audio {
+		begin = 0
+	}
+	f.maxTemporal.Store(uint32(d.MaxTemporal))
+	waited := f.encodings.Swap(uint32(d.Encodings)) == 0
+	f.subscribe(d, begin)
+	if waited != (d.Encodings == 0) {
+		f.link.c.reachChanged(f.sub.Source())
+	}
+}
+
+func (f *sendFlow) subscribe(d rtpstream.Demand, begin rtpstream.EncodingSet) {
+	if begin == 0 {
+		f.sub.SetDemand(d)
+		return
+	}
+	f.beginMu.Lock()
+	for e := range uint8(rtpstream.MaxEncodings) {
+		if begin.Has(e) {
+			f.floor[e].Store(replaying)
+		}
+	}
+	f.sub.SetDemand(d) // from here on live packets wait
+	var ask rtpstream.EncodingSet
+	for e := range uint8(rtpstream.MaxEncodings) {
+		if begin.Has(e) && !f.begin(e) {
+			ask = ask.With(e)
+		}
+	}
+	f.beginMu.Unlock()
+	for e := range uint8(rtpstream.MaxEncodings) {
+		if ask.Has(e) {
+			f.sub.RequestKeyframe(e, rtpstream.KeyframeForJoin)
+		}
+	}
+}
+
+// begin sends what is kept of an encoding, and reports whether there was anything. Either way the peer's request for a
+// keyframe, which comes with its demand, is dealt with. beginMu is held.
+func (f *sendFlow) begin(e uint8) bool {
+	stream := f.sub.Source().Stream(e)
+	if stream == nil {
+		return true
+	}
+	now := f.link.c.now()
+	f.keyframe[e].Store(int64(now))
+	packets := stream.Replay(now, replayBytes, nil)
+	if len(packets) == 0 {
+		f.floor[e].Store(0)
+		return false
+	}
+	f.link.tx.replay(f, packets, now)
+	f.floor[e].Store(packets[len(packets)-1].ExtSeq)
+	for _, p := range packets {
+		p.Release()
+	}
+	f.link.peer.stats.replays.Add(1)
+	return true
+}
 
 func (f *sendFlow) encoding(p *rtpstream.Packet) *sendEncoding {
 	return &f.enc[p.Stream.Encoding%rtpstream.MaxEncodings]

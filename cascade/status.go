@@ -40,7 +40,7 @@ type LinkStatus struct {
 	Lost            uint64            // lost packets that never came
 	Flows           []FlowStatus
 
-	keyframesIn, keyframesOut              uint64
+	keyframesIn, keyframesOut, replays     uint64
 	linksOpened, linksFailed, flowsRefused uint64
 }
 
@@ -131,6 +131,7 @@ func (c *counters) status() LinkStatus {
 		Retransmissions: c.retransmissions.Load(), Parity: c.parity.Load(), AudioCopies: c.copies.Load(),
 		RepairBytes: c.overhead.Load(), Restored: c.restored.Load(), Repaired: c.repaired.Load(), Lost: c.lost.Load(),
 		keyframesIn: c.keyframesIn.Load(), keyframesOut: c.keyframesOut.Load(),
+		replays:     c.replays.Load(),
 		linksOpened: c.linksOpened.Load(), linksFailed: c.failed.Load(), flowsRefused: c.flowsRefused.Load(),
 	}
 	for r := range numDropReasons {

@@ -38,7 +38,8 @@ type Packet struct {
 	Temporal       uint8 // temporal layer inside the stream, 0 the base
 	AudioLevel     uint8 // −dBov, 0 loudest to 127 silence (RFC 6464); NoAudioLevel when not told
 	Withheld       uint8 // packets right before this one that were left out on purpose on the way here
-	Quiet          bool  // audio nobody needs to hear: not a candidate for an active speaker
+	Quiet          bool  // audio of somebody who does not speak: nobody needs to hear it
+	Past           bool  // video kept since the latest keyframe, for who begins: for caches, sinks begin by Stream.Replay
 
 	size, payload, payloadEnd int
 	ext, extEnd               int // header extension block, without its 4-byte head
@@ -97,7 +98,7 @@ func (p *Packet) reset() {
 // forget resets what the packet's own bytes do not tell.
 func (p *Packet) forget() {
 	p.Keyframe, p.Spatial, p.Temporal, p.AudioLevel = false, 0, 0, NoAudioLevel
-	p.Withheld, p.Quiet = 0, false
+	p.Withheld, p.Quiet, p.Past = 0, false, false
 }
 
 // Parse reads the header of the first n bytes of Buffer. Layer fields are reset to "unknown".

@@ -177,11 +177,15 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 		s.mu.Unlock()
 		return
 	}
+	if p.Past { // for who begins: see catchUp
+		s.mu.Unlock()
+		return
+	}
 	padding := len(p.Payload()) == 0 // probes the publisher's path, and proves no encoder at work
 	if !padding {
 		s.choice.seen[p.Stream.Encoding] = now
 	}
-	if padding || p.Temporal > s.maxTemporal {
+	if padding || p.Quiet || p.Temporal > s.maxTemporal {
 		s.rewriter.Skip(p)
 		s.mu.Unlock()
 		return
@@ -189,7 +193,11 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 	was := s.rewriter.Current()
 	w, ok := s.rewriter.Rewrite(p)
 	if !ok {
+		waiting := s.kind == mesh.Video && int(p.Stream.Encoding) == s.rewriter.Target() && was != s.rewriter.Target()
 		s.mu.Unlock()
+		if waiting && s.catchUp(now, true, buf) { // what was kept elsewhere has come
+			s.retarget(now)
+		}
 		return
 	}
 	switched := s.rewriter.Current() != was
