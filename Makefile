@@ -12,7 +12,7 @@ BUF       := buf-v1.75.0
 PROTOCGO  := protoc-gen-go-v1.36.12
 GOTESTSUM := gotestsum-v1.13.0
 
-.PHONY: help build run web test test-go test-web test-browser lint fmt proto geodb fuzz tools clean check-env
+.PHONY: help build run web test test-go test-web test-browser lint fmt proto geodb fuzz soak tools clean check-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ geodb: ## make the embedded geolocation database anew
 
 fuzz: ## run every fuzz target for FUZZTIME, or those of the folders in FUZZ
 	scripts/fuzz $(FUZZTIME) $(FUZZ)
+
+soak: ## eight hours of churn between nodes in virtual time (about five minutes)
+	MERIDIAN_SOAK_HOURS=8 $(GO) test -count=1 -timeout 2h -v -run 'TestSoak$$' ./cascade
 
 tools: $(TOOLS)/$(GOLANGCI) $(TOOLS)/$(GOFUMPT) $(TOOLS)/$(BUF) $(TOOLS)/$(PROTOCGO) $(TOOLS)/$(GOTESTSUM) ## the tools, at the versions this repository is checked with
 

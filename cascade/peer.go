@@ -126,7 +126,7 @@ func (p *peer) step(now time.Duration) (due time.Duration, gone bool) {
 	if l != nil {
 		return min(due, p.use(now, l, wanted)), false
 	}
-	p.idleAt = 0
+	p.idleAt, p.usingLink = 0, nil
 	if wanted {
 		return min(due, p.connect(now)), false
 	}
