@@ -11,9 +11,11 @@ import (
 //
 //	 0 1 2 3 4 5 6 7
 //	+-+-+-+-+-+-+-+-+
-//	|Ver| Type  |L|0|   L: 16 bits of length follow; without it the frame reaches to the end of the datagram
+//	|Ver| Type  |L|R|   L: 16 bits of length follow; without it the frame reaches to the end of the datagram
 //	+-+-+-+-+-+-+-+-+
 //	|  [Length 16]  …
+//
+// R belongs to the frames with a short header, see appendShort; it is 0 in all others.
 //
 // A version or type that is not known ends the parsing of the datagram with an error.
 const (
@@ -24,10 +26,12 @@ const (
 	frameNack     = 3
 	frameProbe    = 4
 	frameAnswer   = 5
-	frameParity   = 6 // a symbol that makes up for a lost packet
-	frameReport   = 7 // what came in so far
-	framePadding  = 8 // nothing, to see whether the path carries more
-	frameGraded   = 9 // a symbol of a graded block
+	frameParity   = 6  // a symbol that makes up for a lost packet
+	frameReport   = 7  // what came in so far
+	framePadding  = 8  // nothing, to see whether the path carries more
+	frameGraded   = 9  // a symbol of a graded block
+	frameVideo    = 10 // a whole RTP packet of video behind a short header
+	frameAudio    = 11 // the same of audio
 
 	frameHeadBytes = 3 // octet and length
 )
@@ -44,16 +48,20 @@ var (
 // frame is one frame of a datagram, its head taken off.
 type frame struct {
 	kind uint8
+	r    bool
 	body []byte
 }
 
 // media reports whether the frame is for the receiver.
 func (f *frame) media() bool {
-	return f.kind == frameMedia || f.kind == frameFragment || f.parity()
+	return f.kind == frameMedia || f.kind == frameFragment || f.short() || f.parity()
 }
 
 // parity reports whether the frame makes up for lost ones.
 func (f *frame) parity() bool { return f.kind == frameParity || f.kind == frameGraded }
+
+// short reports whether the frame has a short header.
+func (f *frame) short() bool { return f.kind == frameVideo || f.kind == frameAudio }
 
 // nextFrame takes the first frame off b.
 func nextFrame(b []byte) (f frame, rest []byte, err error) {
@@ -62,11 +70,11 @@ func nextFrame(b []byte) (f frame, rest []byte, err error) {
 	}
 	head := b[0]
 	b = b[1:]
-	if head>>6 != frameVersion || head&1 != 0 {
+	f.kind, f.r = head>>2&0x0f, head&1 != 0
+	if head>>6 != frameVersion || f.r && !f.short() {
 		return f, nil, errFrameVersion
 	}
-	f.kind = head >> 2 & 0x0f
-	if f.kind < frameMedia || f.kind > frameGraded {
+	if f.kind < frameMedia || f.kind > frameAudio {
 		return f, nil, errFrameType
 	}
 	if head&2 == 0 {
@@ -141,8 +149,8 @@ const (
 // mediaHeader is the link header in front of an RTP packet or of one half of it.
 type mediaHeader struct {
 	Flow           uint32
-	LinkSeq        uint32
-	Keyframe       bool // rtpstream.Packet.Keyframe
+	LinkSeq        uint32 // the lower 24 bits of it alone with Short
+	Keyframe       bool   // rtpstream.Packet.Keyframe
 	Marker         bool
 	Retransmission bool // sent before under the same link sequence number
 	Class          class
@@ -158,6 +166,7 @@ type mediaHeader struct {
 	AudioLevel uint8 // −dBov, rtpstream.NoAudioLevel when not told and of video
 	Quiet      bool  // rtpstream.Packet.Quiet
 
+	Short  bool   // came with a short header, and its link sequence number is still to be completed
 	Second bool   // of a fragment: the second half
 	Total  uint16 // of a fragment: bytes of the whole RTP packet; 0 in a whole packet
 }
@@ -216,9 +225,12 @@ func (h *mediaHeader) appendTail(b []byte) []byte {
 	return b
 }
 
-// parseMedia reads the body of a media or fragment frame. The RTP bytes alias the body.
+// parseMedia reads the body of a media or fragment frame, or of one with a short header. The RTP bytes alias the body.
 func parseMedia(f frame, h *mediaHeader) (rtp []byte, err error) {
 	*h = mediaHeader{}
+	if f.short() {
+		return parseShort(f, h)
+	}
 	var b []byte
 	if h.Flow, b, err = parseVarint(f.body); err != nil {
 		return nil, err

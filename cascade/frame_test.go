@@ -38,6 +38,61 @@ func TestMediaFrameRoundTrip(t *testing.T) {
 	}
 }
 
+func TestShortHeaderRoundTrip(t *testing.T) {
+	rtp := bytes.Repeat([]byte{0x80}, 100)
+	for name, h := range map[string]mediaHeader{
+		"audio":          {Flow: 1, LinkSeq: 7, Class: classAudio, AudioLevel: 35},
+		"quiet audio":    {Flow: 1, LinkSeq: 7, Class: classAudio, AudioLevel: 127, Quiet: true},
+		"keyframe":       {Flow: 63, LinkSeq: 1<<24 - 1, Class: classBase, Keyframe: true, Encoding: 3, AudioLevel: rtpstream.NoAudioLevel},
+		"layers":         {Flow: 64, LinkSeq: 1 << 23, Class: classRest, Temporal: 7, Marker: true, AudioLevel: rtpstream.NoAudioLevel},
+		"retransmission": {Flow: maxFlowIDs - 1, Class: classRest, Retransmission: true, AudioLevel: rtpstream.NoAudioLevel},
+	} {
+		require.True(t, h.fits(), name)
+		for _, last := range []bool{true, false} {
+			b := appendShort(nil, &h, rtp, last)
+			require.Len(t, b, len(appendMedia(nil, &h, rtp, last))-3, name)
+			if !last {
+				b = appendAnswer(b, time.Second)
+			}
+			f, rest, err := nextFrame(b)
+			require.NoError(t, err, name)
+			require.Equal(t, last, len(rest) == 0, name)
+			var got mediaHeader
+			body, err := parseMedia(f, &got)
+			require.NoError(t, err, name)
+			want := h
+			want.Short = true
+			require.Equal(t, want, got, name)
+			require.Equal(t, rtp, body, name)
+		}
+	}
+	for name, h := range map[string]mediaHeader{
+		"fragment":          {Class: classBase, Total: 1400, AudioLevel: rtpstream.NoAudioLevel},
+		"spatial layer":     {Class: classBase, Spatial: 1, AudioLevel: rtpstream.NoAudioLevel},
+		"high layer":        {Class: classBase, Temporal: 8, AudioLevel: rtpstream.NoAudioLevel},
+		"loud video":        {Class: classBase, AudioLevel: 3},
+		"audio with marker": {Class: classAudio, Marker: true},
+		"audio of an SVC":   {Class: classAudio, Encoding: 1},
+		"no level":          {Class: classAudio, AudioLevel: rtpstream.NoAudioLevel},
+		"after a gap":       {Class: classBase, AudioLevel: rtpstream.NoAudioLevel, Withheld: 3},
+		"of the past":       {Class: classBase, AudioLevel: rtpstream.NoAudioLevel, Past: true},
+	} {
+		require.False(t, h.fits(), name)
+	}
+}
+
+// The whole link sequence number is the nearest to the highest so far, across every wrap.
+func TestShortSequenceNumber(t *testing.T) {
+	for _, highest := range []uint64{1 << 32, 1<<32 + 5, 1<<32 + 1<<24 - 1, 1<<32 + 1<<24, 1<<33 - 1, 1<<33 + 77} {
+		for _, ahead := range []int64{-1 << 22, -70_000, -1, 0, 1, 3, 70_000, 1 << 22} {
+			seq := uint32(int64(highest) + ahead)
+			h := mediaHeader{LinkSeq: seq & shortSeq, Short: true}
+			h.complete(highest)
+			require.Equal(t, mediaHeader{LinkSeq: seq}, h, "%d after %d", ahead, highest)
+		}
+	}
+}
+
 func TestControlFramesRoundTrip(t *testing.T) {
 	base := uint64(1<<32 - 3) // across the wrap
 	seqs := []uint64{base, base + 1, base + 5, base + 32, base + 33, base + 100}
@@ -94,6 +149,7 @@ func TestNackFrameIsBounded(t *testing.T) {
 func TestMalformedFramesAreErrors(t *testing.T) {
 	media := byte(frameVersion<<6 | frameMedia<<2)
 	fragment := byte(frameVersion<<6 | frameFragment<<2)
+	short := byte(frameVersion<<6 | frameVideo<<2)
 	rtp := make([]byte, 20)
 	cases := map[string]struct {
 		in   []byte
@@ -118,6 +174,11 @@ func TestMalformedFramesAreErrors(t *testing.T) {
 		"fragment too long":  {append([]byte{fragment, 1, 0, 0, 0, 1, 0, 0, 0, 0, 20}, rtp...), errFrameField},
 		"total too large":    {append([]byte{fragment, 1, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff}, rtp...), errFrameField},
 		"RTP too long":       {append([]byte{media, 1, 0, 0, 0, 1, 0, 0, 0}, make([]byte, rtpstream.MaxPacketBytes+1)...), errFrameField},
+		"short, no flow":     {[]byte{short}, errFrameShort},
+		"short, no header":   {[]byte{short, 1, 0, 0, 1}, errFrameShort},
+		"short, no RTP":      {[]byte{short, 1, 0, 0, 1, 0}, errFrameField},
+		"short, flow":        {append([]byte{short, 0x80, 1, 0, 0}, rtp...), errFrameField},
+		"short, too long":    {append([]byte{short, 1, 0, 0, 1, 0}, make([]byte, rtpstream.MaxPacketBytes+1)...), errFrameField},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -148,6 +209,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(appendMedia(appendMedia(nil, &mediaHeader{Flow: 70}, make([]byte, 40), false), &mediaHeader{Flow: 5, Total: 80, Second: true}, make([]byte, 40), true))
 	f.Add(appendAnswer(appendProbe(nil, probe{Sent: time.Second}), time.Second))
 	f.Add([]byte{0x44, 0xff})
+	f.Add(appendShort(appendShort(nil, &mediaHeader{Flow: 70, Class: classBase, Retransmission: true}, make([]byte, 40), false), &mediaHeader{Flow: 5, AudioLevel: 80}, make([]byte, 40), true))
 	f.Add(appendPadding(appendReport(nil, rateReport{Clock: 1 << 31, Seq: 7, Age: 9, Bytes: 1 << 20, Packets: 3}), 100))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 0 {
@@ -156,6 +218,21 @@ func FuzzFrame(f *testing.F) {
 				return
 			}
 			switch fr.kind {
+			case frameVideo, frameAudio:
+				var h mediaHeader
+				rtp, err := parseMedia(fr, &h)
+				if err != nil {
+					return
+				}
+				require.True(t, h.fits())
+				again, _, err := nextFrame(appendShort(nil, &h, rtp, true))
+				require.NoError(t, err)
+				require.Equal(t, fr.r, again.r)
+				var h2 mediaHeader
+				rtp2, err := parseMedia(again, &h2)
+				require.NoError(t, err)
+				require.Equal(t, h, h2)
+				require.Equal(t, rtp, rtp2)
 			case frameMedia, frameFragment:
 				var h mediaHeader
 				rtp, err := parseMedia(fr, &h)

@@ -123,7 +123,7 @@ func (s *stage) got(c *fakeConn, f frame) {
 		if p, err := parseProbe(f.body); err == nil {
 			_ = c.SendDatagram(appendAnswer(nil, p.Sent))
 		}
-	case frameMedia, frameFragment:
+	case frameMedia, frameFragment, frameVideo, frameAudio:
 		var h mediaHeader
 		if rtp, err := parseMedia(f, &h); err == nil {
 			s.media.Add(1)

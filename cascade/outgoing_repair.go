@@ -27,6 +27,7 @@ type outgoingRepair struct {
 	pool    rtpstream.Pool
 	path    pathLoss
 	ladder  *fecLadder    // what the path calls for, nil for nothing
+	compact bool          // the peer knows graded symbols and short headers
 	copying bool          // of audio
 	bursts  bool          // losses come in bursts: what is asked for is sent twice
 	told    time.Duration // what due returned last: earlier, and the ticker has to know
@@ -67,7 +68,7 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	code := evenCode
-	if features&uint32(cascadepb.Feature_FEATURE_COMPACT) != 0 {
+	if r.compact = features&uint32(cascadepb.Feature_FEATURE_COMPACT) != 0; r.compact {
 		code = gradedCode
 	}
 	r.ladder = ladder

@@ -185,6 +185,7 @@ func (r *receiver) deliver(in *inbound) {
 	}
 	r.mu.Lock()
 	quiet := !r.track.pending()
+	in.h.complete(r.track.highest)
 	seq, fresh := r.track.received(in.h.LinkSeq, in.h.Retransmission, in.at)
 	if fresh && !in.restored && !in.h.Retransmission {
 		r.seen.came(seq, in.at)

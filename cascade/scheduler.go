@@ -21,6 +21,7 @@ type item struct {
 	retransmission bool
 	past           bool  // kept since the latest keyframe, for a receiver that begins
 	withheld       uint8 // packets of the stream right before this one that were left out on purpose
+	compact        bool  // the peer takes short headers
 	half           uint8 // 0 whole, 1 first, 2 second half, 3 no RTP packet at all but a parity symbol
 	graded         bool  // of a parity symbol: of a graded block
 	size           int   // of a parity symbol: bytes of its frame's body, which are at the front of the buffer

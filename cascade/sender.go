@@ -101,7 +101,7 @@ func (s *sender) accept(f *sendFlow, p *rtpstream.Packet, past bool, now time.Du
 		return false
 	}
 	s.offered += uint64(len(p.Raw()))
-	it := item{pkt: p.Retain(), flow: f, queued: now, deadline: now + s.videoDelay, past: past, withheld: before}
+	it := item{pkt: p.Retain(), flow: f, compact: s.repair.compact, queued: now, deadline: now + s.videoDelay, past: past, withheld: before}
 	switch {
 	case f.audio:
 		it.class, it.deadline = classAudio, now+s.audioDelay
@@ -317,6 +317,9 @@ func (it *item) append(b []byte, last bool) []byte {
 		return append(appendFrameHead(b, h.kind(), it.size, last), it.rtp()...)
 	}
 	h := it.header()
+	if it.compact && h.fits() {
+		return appendShort(b, &h, it.rtp(), last)
+	}
 	return appendMedia(b, &h, it.rtp(), last)
 }
 
