@@ -27,6 +27,8 @@ type Config struct {
 	ConnWindowBytes int
 	// Direct offers media beside QUIC, see [Direct]. A peer that does not offer it gets QUIC datagrams. Default true.
 	Direct bool
+
+	longDirect bool // direct packets of version 1 only, as the release before version 2: for tests
 }
 
 // DefaultConfig returns the defaults named at each field.

@@ -91,7 +91,7 @@ func (d *Direct) Stats() DirectStats {
 }
 
 // newDirect derives the session of a connection whose handshake is complete.
-func newDirect(c *Conn, n *Network) (*Direct, error) {
+func newDirect(c *Conn, n *Network, short bool) (*Direct, error) {
 	cs := c.qc.ConnectionState().TLS
 	k, err := exportKeys(&cs)
 	if err != nil {
@@ -104,6 +104,9 @@ func newDirect(c *Conn, n *Network) (*Direct, error) {
 	} else {
 		d.sendID, d.keys.secret = k.clientID, k.client
 		d.recvID, d.in.keys.secret = k.serverID, k.server
+	}
+	if short {
+		d.sendID, d.recvID = shortSession|d.sendID&shortSessionMask, shortSession|d.recvID&shortSessionMask
 	}
 	d.in.from = d.to
 	if n.LocalAddr().Addr().IsUnspecified() { // answer from the address the peer knows

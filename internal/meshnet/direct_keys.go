@@ -24,7 +24,7 @@ const (
 // directKeys is what both ends of a connection derive from its handshake, named by who sends.
 type directKeys struct {
 	client, server     [secretBytes]byte
-	clientID, serverID uint64 // session IDs in packets of the client and of the server
+	clientID, serverID uint64 // session IDs in packets of the client and of the server, of 56 bits
 }
 
 func exportKeys(cs *tls.ConnectionState) (directKeys, error) {
@@ -84,7 +84,8 @@ func (c *epochCipher) seal(b []byte, p directPacket, payload []byte) []byte {
 
 // open decrypts packet b in place and returns the payload, a part of b.
 func (c *epochCipher) open(b []byte, p directPacket) ([]byte, error) {
-	return c.aead.Open(b[directHeader:directHeader], c.nonceFor(p.number), b[directHeader:], b[:directHeader])
+	n := p.header()
+	return c.aead.Open(b[n:n], c.nonceFor(p.number), b[n:], b[:n])
 }
 
 // epochCiphers are the ciphers of the epochs around one packet number. Not safe for concurrent use.

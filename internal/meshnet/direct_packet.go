@@ -17,17 +17,37 @@ import "encoding/binary"
 //	|         packet number         |  AES-128-GCM(payload), tag 16 |
 //	+-------------------------------+-------------------------------+
 //
-// All above the payload is authenticated with it. The nonce is the packet number, right-aligned, XOR the salt. The
-// session ID and the keys come from the TLS handshake of the session's QUIC connection, see keys in direct_keys.go.
+// Between two nodes that know version 2 the header is shorter:
+//
+//	+---+-----+-----+-----------------------------------------------+
+//	|1 0| ver | kind|              session ID (32 bits)             |
+//	+---+-----+-----+-----------------------------------------------+
+//	|  session ID   |       packet number, 24 lower bits            |
+//	+---------------+-----------------------------------------------+
+//	|                 AES-128-GCM(payload), tag 16 …                |
+//
+// The whole number is the one nearest to what follows the highest authentic one (RFC 9000 §17.1): half of it, eight
+// million packets, is more than a session can lose in a row and live.
+//
+// All above the payload is authenticated with it. The nonce is the packet number, all 48 bits of it, right-aligned, XOR the salt.
+// The session ID and the keys come from the TLS handshake of the session's QUIC connection, see keys in direct_keys.go.
 const (
-	directVersion = 1
-	directHeader  = 14
-	directTag     = 16
-	// directOverhead is what a packet is longer than its payload, in bytes.
-	directOverhead = directHeader + directTag
+	directVersion      = 1
+	directVersionShort = 2
+	directHeader       = 14
+	directHeaderShort  = 8
+	directTag          = 16
+	// directOverhead is what a packet is longer than its payload at most, in bytes.
+	directOverhead      = directHeader + directTag
+	directOverheadShort = directHeaderShort + directTag
 
 	maxPacketNumber = 1<<48 - 1
 	sessionMask     = 1<<56 - 1
+
+	shortNumbers     = 1 << 24
+	shortSessionMask = 1<<32 - 1
+	// shortSession marks the ID of a session of version 2, so that it is never taken for one of version 1.
+	shortSession = 1 << 63
 )
 
 // kind says what a direct packet carries.
@@ -40,32 +60,70 @@ const (
 	kinds              = 3
 )
 
-// directPacket is the header of one packet.
+// directPacket is the header of one packet. With shortSession in the session it is a short one, of whose number parse
+// knows the lower bits only.
 type directPacket struct {
 	kind    kind
-	session uint64 // 56 bits
+	session uint64 // 56 bits, or 32
 	number  uint64 // 48 bits
 }
 
 // isDirect tells direct media from everything else on the port by its first byte.
 func isDirect(b []byte) bool { return len(b) > 0 && b[0]&0xc0 == 0x80 }
 
-// parseDirect reads the header. It is false for what no peer of this version sends.
+func (p *directPacket) short() bool { return p.session&shortSession != 0 }
+
+// header is the length of the header.
+func (p *directPacket) header() int {
+	if p.short() {
+		return directHeaderShort
+	}
+	return directHeader
+}
+
+// parseDirect reads the header. It is false for what no peer of these versions sends.
 func parseDirect(b []byte) (directPacket, bool) {
-	if len(b) < directOverhead {
+	if len(b) < directOverheadShort {
 		return directPacket{}, false
 	}
 	first := binary.BigEndian.Uint64(b)
-	p := directPacket{
-		kind:    kind(first >> 56 & 7),
-		session: first & sessionMask,
-		number:  uint64(binary.BigEndian.Uint16(b[8:]))<<32 | uint64(binary.BigEndian.Uint32(b[10:])),
+	p := directPacket{kind: kind(first >> 56 & 7)}
+	switch first >> 59 {
+	case 0b10<<3 | directVersionShort:
+		p.session, p.number = shortSession|first>>24&shortSessionMask, first%shortNumbers
+	case 0b10<<3 | directVersion:
+		if len(b) < directOverhead {
+			return directPacket{}, false
+		}
+		p.session = first & sessionMask
+		p.number = uint64(binary.BigEndian.Uint16(b[8:]))<<32 | uint64(binary.BigEndian.Uint32(b[10:]))
+	default:
+		return directPacket{}, false
 	}
-	return p, first>>59 == 0b10<<3|directVersion && p.kind < kinds
+	return p, p.kind < kinds
+}
+
+// complete makes the number of a short header whole, given the number expected next.
+func (p *directPacket) complete(next uint64) {
+	if !p.short() {
+		return
+	}
+	n := next&^(shortNumbers-1) | p.number
+	switch {
+	case n+shortNumbers/2 <= next:
+		n += shortNumbers
+	case n > next+shortNumbers/2 && n >= shortNumbers:
+		n -= shortNumbers
+	}
+	p.number = n
 }
 
 // appendDirect appends p's header to b.
 func appendDirect(b []byte, p directPacket) []byte {
+	if p.short() {
+		first := uint64(0x80|directVersionShort<<3|byte(p.kind))<<56 | p.session&shortSessionMask<<24 | p.number%shortNumbers
+		return binary.BigEndian.AppendUint64(b, first)
+	}
 	b = binary.BigEndian.AppendUint64(b, uint64(0x80|directVersion<<3|byte(p.kind))<<56|p.session&sessionMask)
 	b = binary.BigEndian.AppendUint16(b, uint16(p.number>>32))
 	return binary.BigEndian.AppendUint32(b, uint32(p.number))

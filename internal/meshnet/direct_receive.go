@@ -19,6 +19,7 @@ type opener struct {
 // this reading. b may be changed.
 func (d *Direct) receive(p directPacket, b []byte, from netip.AddrPort, at time.Time) (begun bool) {
 	in := &d.in
+	p.complete(in.replay.next())
 	if !in.replay.fresh(p.number) {
 		d.refuse(refusedReplay)
 		return false

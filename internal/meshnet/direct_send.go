@@ -71,7 +71,8 @@ func (d *Direct) sealLocked(k kind, b []byte) error {
 	if d.next > maxPacketNumber {
 		return fmt.Errorf("meshnet: %w", ErrExhausted)
 	}
-	size := len(b) + directOverhead
+	p := directPacket{kind: k, session: d.sendID, number: d.next}
+	size := len(b) + p.header() + directTag
 	if !d.batch.fits(size) {
 		_ = d.flushLocked() // counted
 	}
@@ -80,7 +81,7 @@ func (d *Direct) sealLocked(k kind, b []byte) error {
 		return errors.New("meshnet: no media key")
 	}
 	d.batch.room()
-	d.batch.buf = c.seal(d.batch.buf, directPacket{kind: k, session: d.sendID, number: d.next}, b)
+	d.batch.buf = c.seal(d.batch.buf, p, b)
 	d.next++
 	d.batch.grew(size)
 	return nil

@@ -162,7 +162,7 @@ func TestDirectBesideQUIC(t *testing.T) {
 				}
 				p[1] = byte(i) // now and then of a session that is there
 				if i%3 == 0 {
-					p[1] = byte(dy.recvID >> 48)
+					p[1] = byte(dy.recvID >> 24)
 				}
 				_, _ = noise.Write(p)
 				if i%20 == 0 {
@@ -350,4 +350,32 @@ func TestDirectRekey(t *testing.T) {
 	require.Len(t, *a.sessions.live.Load(), 2)
 	require.NoError(t, sessions[0].conn.Close(CodeOK, "replaced"))
 	require.Eventually(t, func() bool { return len(*a.sessions.live.Load()) == 1 && len(*b.sessions.live.Load()) == 1 }, patience, time.Millisecond)
+}
+
+// A release that knows long headers only gets them, and is understood.
+func TestDirectVersions(t *testing.T) {
+	for _, tc := range []struct{ dialer, listener, short bool }{
+		{false, false, true}, {true, false, false}, {false, true, false},
+	} {
+		cx, cy := testConfig(), testConfig()
+		cx.longDirect, cy.longDirect = tc.dialer, tc.listener
+		x, y := pairOf(t, cx, cy, nil, nil)
+		dx, dy := directOf(t, x, y)
+		require.Equal(t, ALPNMedia, x.ALPN())
+		for _, d := range []*Direct{dx, dy} {
+			require.Equal(t, tc.short, d.sendID&shortSession != 0)
+		}
+		ctx := testCtx(t)
+		for _, way := range [][2]*Direct{{dx, dy}, {dy, dx}} {
+			require.NoError(t, way[0].SendBatch([][]byte{[]byte("whoever you are")}))
+			b, err := way[1].Receive(ctx)
+			require.NoError(t, err)
+			require.Equal(t, "whoever you are", string(b))
+		}
+		overhead := uint64(directOverhead)
+		if tc.short {
+			overhead = directOverheadShort
+		}
+		require.Equal(t, uint64(len("whoever you are"))+overhead, dx.Stats().BytesSent)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -73,8 +74,13 @@ func (e *sessionEnd) say(t testing.TB, words ...string) [][]byte {
 	return e.wire.taken()
 }
 
-// sessionPair returns both ends of a session.
+// sessionPair returns both ends of a session, with short headers.
 func sessionPair(t testing.TB) (x, y *sessionEnd) {
+	t.Helper()
+	return sessionPairOf(t, true)
+}
+
+func sessionPairOf(t testing.TB, short bool) (x, y *sessionEnd) {
 	t.Helper()
 	var secrets [2][secretBytes]byte
 	for i := range secrets {
@@ -83,6 +89,11 @@ func sessionPair(t testing.TB) (x, y *sessionEnd) {
 		}
 	}
 	ids := [2]uint64{rand.Uint64() & sessionMask, rand.Uint64() & sessionMask}
+	if short {
+		for i := range ids {
+			ids[i] = shortSession | ids[i]&shortSessionMask
+		}
+	}
 	ends := [2]*sessionEnd{}
 	for i := range ends {
 		m, err := newMetrics(nil, nil, nil)
@@ -107,9 +118,12 @@ func TestDirectHeader(t *testing.T) {
 		{},
 		{kind: kindResponse, session: sessionMask, number: maxPacketNumber},
 		{kind: kindChallenge, session: 0x0102_0304_0506_07, number: 0x0a0b_0c0d_0e0f},
+		{session: shortSession},
+		{kind: kindResponse, session: shortSession | shortSessionMask, number: shortNumbers - 1},
+		{kind: kindChallenge, session: shortSession | 0x0102_0304, number: 0x0a_0b0c},
 	} {
 		b := appendDirect(nil, p)
-		require.Len(t, b, directHeader)
+		require.Len(t, b, p.header())
 		require.True(t, isDirect(b))
 		require.True(t, b[0] >= 128 && b[0] < 192, "RFC 9443 §3: not QUIC's range")
 		_, ok := parseDirect(b)
@@ -119,11 +133,40 @@ func TestDirectHeader(t *testing.T) {
 		require.Equal(t, p, got)
 	}
 	full := append(appendDirect(nil, directPacket{}), make([]byte, directTag)...)
-	for _, first := range []byte{0x80, 0x88 | 3, 0x90, 0xbf, 0x40, 0x00, 0xff} {
+	for _, first := range []byte{0x80, 0x88 | 3, 0x90 | 3, 0x98, 0xbf, 0x40, 0x00, 0xff} {
 		full[0] = first
 		_, ok := parseDirect(full)
 		require.False(t, ok, "%#x is of another version or kind", first)
 	}
+}
+
+// RFC 9000 §17.1 and appendix A.3.
+func TestShortPacketNumber(t *testing.T) {
+	for _, next := range []uint64{0, 1, 1<<23 - 1, 1 << 23, 1<<24 - 1, 1 << 24, 1<<24 + 1, 1<<40 + 1<<23, maxPacketNumber - 1<<23} {
+		for _, ahead := range []int64{-1<<23 + 1, -100_000, -1, 0, 1, 100_000, 1 << 23} {
+			number := uint64(int64(next) + ahead)
+			if int64(number) < 0 {
+				continue
+			}
+			p := directPacket{session: shortSession, number: number % shortNumbers}
+			p.complete(next)
+			require.Equal(t, number, p.number, "%d after %d", ahead, next)
+		}
+	}
+	p := directPacket{session: 5, number: 7}
+	p.complete(1 << 30)
+	require.EqualValues(t, 7, p.number, "a long number is whole")
+}
+
+// A session lives on after it lost a million packets in a row, and across the ends of its short numbers and keys.
+func TestShortNumbersAfterGaps(t *testing.T) {
+	x, y := sessionPair(t)
+	for i, at := range []uint64{0, 1_000_000, 9_000_000, 1<<24 - 1, 1 << 24, 1<<24 + 8_000_000, 30_000_000, 1<<25 - 1, 1 << 25} {
+		x.next = at
+		y.feed(x.say(t, strconv.Itoa(i))[0], home)
+		require.Equal(t, strconv.Itoa(i), y.got[len(y.got)-1])
+	}
+	require.Zero(t, y.stats.refused.Load())
 }
 
 func FuzzDirect(f *testing.F) {
@@ -131,19 +174,19 @@ func FuzzDirect(f *testing.F) {
 	_, y := sessionPair(f) // has no friend here, and garbage leaves no mark on it
 	good := x.say(f, "hello")[0]
 	f.Add(good)
-	f.Add(good[:directOverhead-1])
+	f.Add(good[:directOverheadShort-1])
 	f.Add(appendDirect(nil, directPacket{kind: 2, session: 7, number: maxPacketNumber}))
 	f.Add([]byte{0x88})
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, ok := parseDirect(b)
 		if ok {
-			require.Equal(t, b[:directHeader], appendDirect(nil, p))
+			require.Equal(t, b[:p.header()], appendDirect(nil, p))
 		}
 		y.feed(b, abroad)
 		if len(b) >= 8 { // the same for a session that is there
 			b = slices.Clone(b)
-			binary.BigEndian.PutUint64(b, uint64(b[0])<<56|y.recvID)
+			binary.BigEndian.PutUint32(b[1:], uint32(y.recvID))
 			y.feed(b, abroad)
 		}
 		require.Empty(t, y.got, "nobody knows the key")
@@ -186,7 +229,16 @@ func TestDirectRefuses(t *testing.T) {
 
 // An epoch's key is replaced on both sides without a message, also when packets overtake each other.
 func TestDirectEpochs(t *testing.T) {
-	x, y := sessionPair(t)
+	testEpochs(t, true)
+	x, y := testEpochs(t, false)
+	x.next = 3 << epochBits // a short number cannot say it
+	y.feed(x.say(t, "far")[0], home)
+	require.Equal(t, 1, y.refused(refusedEpoch))
+	require.Len(t, y.got, 3)
+}
+
+func testEpochs(t *testing.T, short bool) (x, y *sessionEnd) {
+	x, y = sessionPairOf(t, short)
 	y.feed(x.say(t, "first")[0], home)
 	x.next = 1<<epochBits - 1
 	y.in.replay.mark(x.next - 1)
@@ -197,10 +249,7 @@ func TestDirectEpochs(t *testing.T) {
 	keys := x.keys
 	a, b := keys.slots[0], keys.slots[1]
 	require.NotEqual(t, a.salt, b.salt)
-	x.next = 3 << epochBits
-	y.feed(x.say(t, "far")[0], home)
-	require.Equal(t, 1, y.refused(refusedEpoch))
-	require.Len(t, y.got, 3)
+	return x, y
 }
 
 func TestDirectExhausted(t *testing.T) {
@@ -222,7 +271,7 @@ func TestDirectBounds(t *testing.T) {
 	require.NoError(t, x.Flush())
 	p := x.wire.taken()
 	require.Len(t, p, 3*maxBatch)
-	require.Len(t, p[0], safeDirectBytes+directOverhead)
+	require.Len(t, p[0], safeDirectBytes+directOverheadShort)
 	require.LessOrEqual(t, cap(x.batch.buf), batchRoom)
 
 	y.handler.Store(nil)

@@ -28,7 +28,11 @@ const (
 
 // alpnMediaDirect is ALPNMedia between two nodes that both offer direct media: TLS makes them agree, and nobody on the
 // way can talk them out of it. Conn.ALPN says ALPNMedia.
-const alpnMediaDirect = "meridian-media/1+direct"
+// The names tell the version of direct packets.
+const (
+	alpnMediaDirect      = "meridian-media/1+direct"
+	alpnMediaDirectShort = "meridian-media/1+direct2"
+)
 
 // Network is a node's presence on the mesh: one UDP socket, one identity. Dial and OpenService work as soon as it is
 // made; peers are answered while Run runs. All methods are safe for concurrent use.
@@ -159,8 +163,12 @@ func (n *Network) Dial(ctx context.Context, addr netip.AddrPort, want mesh.NodeI
 
 // offer returns what TLS is told of alpn, the preferred first.
 func (n *Network) offer(alpn ALPN) []string {
-	if alpn == ALPNMedia && n.cfg.Direct {
+	switch {
+	case alpn != ALPNMedia || !n.cfg.Direct:
+	case n.cfg.longDirect:
 		return []string{alpnMediaDirect, string(alpn)}
+	default:
+		return []string{alpnMediaDirectShort, alpnMediaDirect, string(alpn)}
 	}
 	return []string{string(alpn)}
 }
@@ -174,9 +182,9 @@ func (n *Network) wrap(qc *quic.Conn, dir string) (*Conn, error) {
 		return nil, fmt.Errorf("meshnet: %w", err)
 	}
 	c := &Conn{qc: qc, peer: peer, alpn: ALPN(cs.NegotiatedProtocol), dir: dir}
-	if c.alpn == alpnMediaDirect {
+	if short := c.alpn == alpnMediaDirectShort; short || c.alpn == alpnMediaDirect {
 		c.alpn = ALPNMedia
-		if err := n.openDirect(c); err != nil {
+		if err := n.openDirect(c, short); err != nil {
 			_ = qc.CloseWithError(CodeBusy, "no direct session")
 			return nil, err
 		}
@@ -194,8 +202,8 @@ func (n *Network) wrap(qc *quic.Conn, dir string) (*Conn, error) {
 }
 
 // openDirect makes c's direct session; it ends with the connection.
-func (n *Network) openDirect(c *Conn) error {
-	d, err := newDirect(c, n)
+func (n *Network) openDirect(c *Conn, short bool) error {
+	d, err := newDirect(c, n, short)
 	if err != nil {
 		return err
 	}

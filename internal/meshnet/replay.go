@@ -22,6 +22,14 @@ func (g *replayGuard) fresh(number uint64) bool {
 	return g.highest-number < replayWindow && g.bits[number/64%replayWords]&(1<<(number%64)) == 0
 }
 
+// next is the number expected next: the one after the highest.
+func (g *replayGuard) next() uint64 {
+	if !g.any {
+		return 0
+	}
+	return g.highest + 1
+}
+
 // mark notes a number that fresh approved and whose packet is authentic.
 func (g *replayGuard) mark(number uint64) {
 	if !g.any || number > g.highest {

@@ -25,7 +25,7 @@ func newSessions(m *metrics) *sessions {
 	return s
 }
 
-// add makes d reachable. Two sessions with one ID, a chance of 2^-56, are an error.
+// add makes d reachable. Two sessions with one ID, a chance of 2^-32 for each that is there, are an error.
 func (s *sessions) add(d *Direct) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
