@@ -77,28 +77,65 @@ const (
 	priorShare   = 0.8 // of what was lost the last time
 )
 
-// pathLoss makes of what the peer reports what is to be reckoned with. It has no lock and no clock.
+// pathLoss makes of what the peer reports what is to be reckoned with: the mean of about ten seconds while the reports
+// agree with it, the latest report when they do not. It has no lock and no clock.
 type pathLoss struct {
 	known  fecPlan       // of an earlier link to the same peer
 	since  time.Duration // when the first packet had left, 0 before
-	recent float64       // packets the peer's report is about
 	before uint64        // packets sent at the round before
+	recent float64       // packets the peer's report is about
+
+	packets, lost, bursts float64 // the mean
 }
+
+const (
+	pathKeep   = 0.99
+	pathWorse  = 2.5 // standard deviations that a report may be above the mean
+	pathBetter = 4   // … below it
+	fewPackets = 100
+)
 
 // reckon takes a report and how many packets were sent so far; called every round.
 func (p *pathLoss) reckon(loss, burst float64, sent uint64, now time.Duration) (float64, float64) {
 	if p.since == 0 && sent > 0 {
 		p.since = now
 	}
-	p.recent = p.recent*meterKeep + float64(sent-p.before)
+	fresh := float64(sent - p.before)
 	p.before = sent
+	p.recent = p.recent*meterKeep + fresh
+	p.mean(loss, max(burst, 1), fresh)
 	if p.since == 0 || (sent < priorPackets && now-p.since < priorTime) {
 		return max(loss, priorLoss, priorShare*p.known.loss), max(burst, p.known.burst)
 	}
-	if loss > 0 { // a few losses may be fewer than there will be
-		loss += math.Sqrt(loss / max(p.recent, 100))
+	if p.lost == 0 {
+		return 0, 1
 	}
-	return loss, burst
+	loss = p.lost / p.packets
+	return loss + math.Sqrt(loss/max(p.packets, fewPackets)), p.lost / p.bursts // there may be more than there were
+}
+
+// learned is the mean, once the path is known.
+func (p *pathLoss) learned(now time.Duration) (mean fecPlan, known bool) {
+	if p.since == 0 || now-p.since < priorTime {
+		return fecPlan{}, false
+	}
+	if p.lost > 0 {
+		mean = fecPlan{loss: p.lost / max(p.packets, fewPackets), burst: p.lost / p.bursts}
+	}
+	return mean, true
+}
+
+// mean takes a report into the mean, or begins it anew.
+func (p *pathLoss) mean(loss, burst, fresh float64) {
+	expect := p.lost / max(p.packets, 1)
+	deviation := math.Sqrt(max(loss, expect) * burst / max(p.recent, fewPackets))
+	if loss-expect > pathWorse*deviation || expect-loss > pathBetter*deviation {
+		p.packets, p.lost, p.bursts = p.recent, p.recent*loss, p.recent*loss/burst
+		return
+	}
+	p.packets = p.packets*pathKeep + fresh
+	p.lost = p.lost*pathKeep + fresh*loss
+	p.bursts = p.bursts*pathKeep + fresh*loss/burst
 }
 
 // round takes what happened since the round before; rounds without packets teach nothing.

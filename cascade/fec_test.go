@@ -395,6 +395,56 @@ func TestNoParityWhereItDoesNotHelp(t *testing.T) {
 	require.InDelta(t, 3, m.burst(), 0.5)
 }
 
+func TestPathLoss(t *testing.T) {
+	now, sent := time.Duration(0), uint64(0)
+	var p pathLoss
+	round := func(loss, burst float64) (float64, float64) {
+		now += 100 * ms
+		sent += 280
+		return p.reckon(loss, burst, sent, now)
+	}
+	idle, _ := p.reckon(0, 1, 0, now)
+	require.Equal(t, priorLoss, idle, "what is not known is reckoned with")
+	for range 9 {
+		loss, _ := round(0, 1)
+		require.Equal(t, priorLoss, loss)
+	}
+	_, known := p.learned(now)
+	require.False(t, known)
+	round(0, 1)
+	round(0, 1)
+	loss, _ := round(0, 1)
+	require.Zero(t, loss, "for a second")
+
+	rng := rand.New(rand.NewPCG(1, 1))
+	var least, most float64
+	for i := range 600 { // reports that scatter
+		loss, burst := round(0.02*(1+0.07*rng.NormFloat64()), 1)
+		require.InDelta(t, 1, burst, 0.01)
+		if i == 20 {
+			least, most = loss, loss
+		}
+		least, most = min(least, loss), max(most, loss)
+	}
+	require.Greater(t, least, 0.0185)
+	require.Less(t, most, 0.0260)
+	loss, burst := round(0.05, 3)
+	require.InDelta(t, 0.052, loss, 0.002, "what is far from the mean ends it")
+	require.InDelta(t, 3, burst, 0.01)
+	mean, known := p.learned(now)
+	require.True(t, known)
+	require.InDelta(t, 0.05, mean.loss, 0.001)
+
+	again := pathLoss{known: mean}
+	loss, burst = again.reckon(0, 1, 0, 0)
+	require.InDelta(t, priorShare*0.05, loss, 0.001, "the next link to the same peer begins with it")
+	require.InDelta(t, 3, burst, 0.01)
+	for range 50 {
+		loss, _ = round(0, 1)
+	}
+	require.Zero(t, loss)
+}
+
 func BenchmarkParity(b *testing.B) {
 	for name, plan := range map[string]fecPlan{"thousandth": {0.001, 1}, "random": {0.02, 1}, "bursts": {0.05, 4}} {
 		b.Run(name, func(b *testing.B) {

@@ -97,6 +97,9 @@ func newLink(p *peer, control net.Conn, session uint64, opener bool) *link {
 		flows:    make(map[uint32]*sendFlow),
 	}
 	l.tx.flusher = c.flusher
+	if known := p.path.Load(); known != nil {
+		l.tx.repair.path.known = *known
+	}
 	l.unstarted = context.AfterFunc(ctx, func() { _ = control.Close() }) // nothing was promised on it
 	l.heard.Store(int64(l.born))
 	l.controlHeard.Store(int64(l.born))

@@ -230,6 +230,9 @@ func (t *ticker) second(now time.Duration) {
 	smooth(&l.lossIn, float64(r.missed-t.last.missed)/n)
 	smooth(&l.lossRepaired, float64(r.lost-t.last.lost)/n)
 	t.last = r
+	if path, known := l.tx.learned(now); known {
+		l.peer.path.Store(&path)
+	}
 }
 
 // smooth moves a share halfway to what this second showed.

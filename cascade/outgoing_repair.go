@@ -78,6 +78,13 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, 
 	return loss
 }
 
+// learned is what is known of the path so far.
+func (s *sender) learned(now time.Duration) (path fecPlan, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repair.path.learned(now)
+}
+
 // protect takes what is being sent into the open block, and notes audio to be sent once more. The mutex is held.
 func (s *sender) protect(it *item, now time.Duration) {
 	r := &s.repair

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
@@ -27,6 +28,7 @@ type peer struct {
 	id    mesh.NodeID
 	wake  chan struct{} // capacity 1
 	stats counters
+	path  atomic.Pointer[fecPlan] // what the way there lost the last time it was known, over all lives of the link
 
 	// Guarded by Cascade.mu.
 	link    *link // the current one, opening or established
