@@ -106,6 +106,9 @@ type RoomsConfig struct {
 	DepartureTimeout time.Duration
 	// MaxParticipants is the limit of a room; 0 is none.
 	MaxParticipants uint32
+	// Speakers is how many are heard at once, 1 to 50. A room of no more microphones hears them all; in a larger one only those
+	// cross to other nodes and clients who speak or may begin to. Default 5.
+	Speakers int
 }
 
 // DefaultConfig returns what holds for everything a configuration leaves out.
@@ -121,7 +124,7 @@ func DefaultConfig() Config {
 		},
 		HTTP:  HTTPConfig{Listen: netip.AddrPortFrom(netip.IPv4Unspecified(), 7880), Metrics: true},
 		Media: MediaConfig{UDPPort: 7882, TCPPort: 7881},
-		Rooms: RoomsConfig{EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second},
+		Rooms: RoomsConfig{EmptyTimeout: 5 * time.Minute, DepartureTimeout: 20 * time.Second, Speakers: 5},
 	}
 }
 
@@ -149,6 +152,9 @@ func (c *Config) Validate() error {
 	errs = append(errs, c.Mesh.validate(), c.HTTP.validate(), c.Media.validate())
 	if c.Rooms.EmptyTimeout <= 0 || c.Rooms.DepartureTimeout <= 0 {
 		bad("rooms: empty_timeout and departure_timeout must be positive")
+	}
+	if c.Rooms.Speakers < 1 || c.Rooms.Speakers > 50 {
+		bad("rooms.speakers: must be 1 to 50, not %d", c.Rooms.Speakers)
 	}
 	return errors.Join(errs...)
 }

@@ -31,6 +31,8 @@ type hallRoom struct {
 
 	qualities map[mesh.ParticipantID]mesh.Quality // as the clients here were told
 	ratedAt   time.Time
+	speakers  room.Speakers
+	hearings  map[mesh.SourceID]hearing
 }
 
 // remoteMedia is a source of another node, held while somebody here is subscribed to it.
@@ -53,6 +55,8 @@ func newHallRoom(n *Node, name mesh.RoomName, meta mesh.Room) *hallRoom {
 		sif:          randomBytes(16),
 		qualities:    map[mesh.ParticipantID]mesh.Quality{},
 		ratedAt:      time.Now(),
+		speakers:     room.Speakers{Places: n.cfg.Rooms.Speakers},
+		hearings:     map[mesh.SourceID]hearing{},
 	}
 	handle, known := n.directory.Open(name, meta)
 	r.handle = handle

@@ -180,7 +180,8 @@ func runNode(t *testing.T, cfg Config) *testNode {
 // person is a participant with a stock SDK that publishes a microphone and a camera and counts what it gets.
 type person struct {
 	*lksdk.Room
-	name string
+	name  string
+	level atomic.Int32 // of the microphone in −dBov plus one; 0 does not tell
 
 	mu       sync.Mutex
 	received map[string]*atomic.Int64 // "alice/video" → packets
@@ -255,7 +256,11 @@ func (p *person) publish(t *testing.T) {
 			case <-done:
 				return
 			case <-tick.C:
-				_ = track.WriteSample(media.Sample{Data: frame(i), Duration: every}, nil)
+				var options *lksdk.SampleWriteOptions
+				if level := p.level.Load(); level > 0 && track == audio {
+					options = &lksdk.SampleWriteOptions{AudioLevel: ptr(uint8(level - 1))}
+				}
+				_ = track.WriteSample(media.Sample{Data: frame(i), Duration: every}, options)
 			}
 		}
 	}

@@ -71,7 +71,8 @@ func (n *Node) allRooms() []*hallRoom {
 
 // runRooms is the clock of all rooms, and waits for the last of them at the end.
 func (n *Node) runRooms(ctx context.Context) error {
-	tick, load := time.NewTicker(tickInterval), time.NewTicker(loadInterval)
+	tick, load, speak := time.NewTicker(tickInterval), time.NewTicker(loadInterval), time.NewTicker(speakerInterval)
+	defer speak.Stop()
 	defer tick.Stop()
 	defer load.Stop()
 	usage := newCPUMeter()
@@ -82,6 +83,10 @@ func (n *Node) runRooms(ctx context.Context) error {
 				r.post(func() { r.tick(now) })
 			}
 			n.watchVoters()
+		case now := <-speak.C:
+			for _, r := range n.allRooms() {
+				r.post(func() { r.listen(now) })
+			}
 		case <-load.C:
 			n.rates.look(time.Now(), n.sfm.EgressBytes(), n.cascade.Links())
 			n.tellLoad(usage.share())

@@ -68,6 +68,7 @@ type fileConfig struct {
 		EmptyTimeout     *duration `yaml:"empty_timeout"`
 		DepartureTimeout *duration `yaml:"departure_timeout"`
 		MaxParticipants  *uint32   `yaml:"max_participants"`
+		Speakers         *int      `yaml:"speakers"`
 	} `yaml:"rooms"`
 	Log struct {
 		Level  string `yaml:"level"`
@@ -269,6 +270,7 @@ func (f *fileConfig) node() (node.Config, error) {
 	set((*duration)(&cfg.Rooms.EmptyTimeout), f.Rooms.EmptyTimeout)
 	set((*duration)(&cfg.Rooms.DepartureTimeout), f.Rooms.DepartureTimeout)
 	set(&cfg.Rooms.MaxParticipants, f.Rooms.MaxParticipants)
+	set(&cfg.Rooms.Speakers, f.Rooms.Speakers)
 	return cfg, errors.Join(errs...)
 }
 

@@ -53,6 +53,7 @@ type Source struct {
 
 	feedback Feedback
 	streams  []*Stream
+	ear      ear // of audio
 	done     chan struct{}
 
 	mu     sync.Mutex

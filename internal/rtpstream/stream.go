@@ -60,7 +60,9 @@ func (s *Stream) Write(p *Packet) {
 	if !fresh {
 		return
 	}
-	if !s.source.Info.Audio {
+	if s.source.Info.Audio {
+		s.source.ear.listen(p)
+	} else {
 		s.gop.put(p, s.source.Info.ClockRate) // before the fanout: see Replay
 	}
 	s.fanout.WritePacket(p)
