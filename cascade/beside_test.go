@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 )
 
 // between drops everything on lanes between two nodes.
@@ -164,4 +165,78 @@ func TestCutOffFromEverybody(t *testing.T) {
 		require.True(t, alive(a, "b") && alive(a, "c") && alive(b, "a") && alive(c, "a"))
 		require.Len(t, a.linkEvents(), 2, "up, and never down")
 	})
+}
+
+// Five packets in a hundred lost in bursts, and jitter: hardly ever a reason to doubt a link, with audio alone on it.
+func TestLossIsNoDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(40 * time.Millisecond)
+		paths := map[mesh.NodeID]*gilbert{"a": newGilbert(1, 0.05, 4), "b": newGilbert(2, 0.05, 4), "c": newGilbert(3, 0.05, 4)}
+		h.setDrop(func(from, _ mesh.NodeID, _ *fakeConn, _ []byte) bool { return paths[from].lost() })
+		n := time.Duration(0)
+		h.jitter = func(*fakeConn) time.Duration {
+			n = (n*7 + 13*time.Millisecond) % (30 * time.Millisecond)
+			return n
+		}
+		a, b, c := startStation(t, h, "a"), startStation(t, h, "b"), startStation(t, h, "c")
+		b.relaying(t)
+		mic := newCamera("TR_1", true, 1)
+		a.offer("TR_1", mic.Source)
+		r := c.Remote(room, mic.mesh(), "a")
+		defer r.Close()
+		r.Beside("b", false)
+		r.Media().Subscribe(new(screen)).SetDemand(all(0))
+		time.Sleep(time.Second)
+		for range 60 * 50 {
+			mic.write(0)
+			time.Sleep(20 * time.Millisecond)
+		}
+		require.Equal(t, mesh.NodeID("b"), r.Status().Beside)
+		require.LessOrEqual(t, c.status(t, "b").In.AudioPackets, uint64(150), "of 3000")
+	})
+}
+
+// Nodes say how their other links are, and what they say is bounded.
+func TestLinkState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(20 * time.Millisecond)
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
+		startStation(t, h, "c")
+		defer a.Keep("b")()
+		defer b.Keep("c")()
+		defer a.Keep("c")()
+		leg := func() (l Leg) {
+			for _, l = range a.Legs() {
+				if l.From == "b" && l.To == "c" {
+					return l
+				}
+			}
+			return Leg{}
+		}
+		time.Sleep(3 * time.Second)
+		require.InDelta(t, 40, leg().RTT.Milliseconds(), 3)
+		require.False(t, leg().Down)
+		h.setDrop(between("b", "c"))
+		time.Sleep(time.Second)
+		require.True(t, leg().Down)
+		h.setDrop(nil)
+		time.Sleep(2 * time.Second)
+		require.False(t, leg().Down)
+		time.Sleep(10 * time.Second)
+		require.LessOrEqual(t, leg().Age, tellAnyway+100*time.Millisecond)
+
+		l := a.link("b")
+		require.False(t, l.hear(&cascadepb.LinkState{Links: make([]*cascadepb.NodeLink, maxTold+1)}))
+		require.False(t, l.hear(&cascadepb.LinkState{Links: []*cascadepb.NodeLink{{Node: "not a node!"}}}))
+		require.True(t, l.hear(&cascadepb.LinkState{Links: []*cascadepb.NodeLink{{Node: "z", LossIn: 1 << 31, Rtt: 1 << 31}}}))
+		for _, l := range a.Legs() {
+			require.LessOrEqual(t, l.LossIn, 1.0)
+		}
+	})
+}
+
+func (s *station) link(to mesh.NodeID) *link {
+	s.Cascade.mu.Lock()
+	defer s.Cascade.mu.Unlock()
+	return s.peers[to].link
 }

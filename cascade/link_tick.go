@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 )
 
@@ -187,6 +188,9 @@ func (t *ticker) liveness(now time.Duration) (due time.Duration) {
 		}
 		t.ping(now)
 	case livenessDown:
+		if d, ok := l.c.deps.Net.(interface{ Doubt(mesh.NodeID) }); ok {
+			d.Doubt(l.peer.id) // a new link must not wait for QUIC to give the old connection up
+		}
 		if l.up.Swap(false) {
 			l.c.linkChanged(l.peer.id, false)
 		}

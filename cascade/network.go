@@ -68,6 +68,9 @@ func (m meshNetwork) OpenControl(ctx context.Context, peer mesh.NodeID) (net.Con
 	return s, nil
 }
 
+// Doubt makes the next OpenControl dial anew, unless the peer is heard again.
+func (m meshNetwork) Doubt(peer mesh.NodeID) { m.n.Doubt(peer) }
+
 // meshConn gives streams as net.Conn, so that a test's network needs no QUIC.
 type meshConn struct{ *meshnet.Conn }
 

@@ -50,7 +50,8 @@ type node struct {
 	sources map[mesh.SourceID]*rtpstream.Source // guarded by mu; published here
 }
 
-// newWorld makes the nodes of a scenario, a round trip between each two drawn from the range of cfg.
+// newWorld makes the nodes of a scenario, a round trip between each two drawn from the range of cfg. Where the direct way
+// would be left for a detour in good days, it is drawn again.
 func newWorld(ctx context.Context, cfg *Config, rnd *rand.Rand, log *slog.Logger) (*world, error) {
 	ca, err := meshnet.NewCA("failover", time.Hour)
 	if err != nil {
@@ -71,8 +72,13 @@ func newWorld(ctx context.Context, cfg *Config, rnd *rand.Rand, log *slog.Logger
 	for i, x := range w.members {
 		for _, y := range w.members[:i] {
 			rtt := cfg.MinRTT + time.Duration(rnd.Int64N(int64(cfg.MaxRTT-cfg.MinRTT)+1))
-			if x.Region == y.Region {
+			switch direct := w.rtts[[2]mesh.NodeID{watcher, origin}]; {
+			case x.Region == y.Region:
 				rtt = time.Millisecond
+			case cfg.Scenario == BlackHole && x.ID == relayB && y.ID == watcher: // the last leg
+				for rtt+w.rtts[[2]mesh.NodeID{relayB, origin}] < direct {
+					rtt = cfg.MinRTT + time.Duration(rnd.Int64N(int64(cfg.MaxRTT-cfg.MinRTT)+1))
+				}
 			}
 			w.rtts[[2]mesh.NodeID{x.ID, y.ID}], w.rtts[[2]mesh.NodeID{y.ID, x.ID}] = rtt, rtt
 			link := testnet.Link{Delay: rtt / 2, Jitter: cfg.Jitter, Loss: cfg.Loss}

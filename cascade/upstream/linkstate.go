@@ -109,11 +109,12 @@ func (s *linkState) snapshot() *route.Snapshot {
 	}
 	return route.NewSnapshot(s.r.deps.Members(), func(from, to mesh.NodeID) (route.Link, bool) {
 		var link route.Link
-		if from == self {
+		switch {
+		case from == self:
 			link = own[to]
-		} else if to == self {
+		case to == self:
 			link = own[from]
-		} else {
+		default:
 			link = told[[2]mesh.NodeID{from, to}]
 		}
 		if link.RTT == 0 && !link.Down {

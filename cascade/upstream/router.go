@@ -263,10 +263,7 @@ func (r *Router) arrangeSpareLocked(up *upstream, q route.Query, to []mesh.NodeI
 	q.Avoid = append(slices.Clone(q.Avoid), to...)
 	media := up.remote.Media()
 	way, ok := r.view.Spare(q, up.route.Way, up.spare)
-	if ok && way.From != up.spare.From {
-		ok = r.spares[way.From] > 0 || len(r.spares) < maxSpares
-	}
-	if !ok || media.Demand().Encodings == 0 {
+	if !ok || (way.From != up.spare.From && !r.spareRoomLocked(way.From)) || media.Demand().Encodings == 0 {
 		way = route.Way{}
 	}
 	if way.From != up.spare.From {
@@ -275,6 +272,11 @@ func (r *Router) arrangeSpareLocked(up *upstream, q route.Query, to []mesh.NodeI
 	}
 	up.twin = way.From != "" && media.Info.Audio && route.Twin(up.route.Way, way, up.twin)
 	up.spare = way
+}
+
+// spareRoomLocked reports whether a node may be a spare way: it is one already, or there are not too many. r.mu is held.
+func (r *Router) spareRoomLocked(id mesh.NodeID) bool {
+	return r.spares[id] > 0 || len(r.spares) < maxSpares
 }
 
 func (r *Router) countSpareLocked(id mesh.NodeID, by int) {

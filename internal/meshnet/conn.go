@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -21,6 +22,8 @@ type Conn struct {
 	dir  string // dirIn or dirOut
 
 	direct *Direct // nil where one side does not offer it
+
+	doubt atomic.Uint64 // packets received when the peer was doubted, and one; 0 for never
 }
 
 // ConnStats is what a connection measures. Counters start at zero with the connection.
@@ -125,6 +128,12 @@ func (c *Conn) Done() <-chan struct{} { return c.qc.Context().Done() }
 // Err returns why the connection ended, nil while it lives.
 func (c *Conn) Err() error {
 	return connError(context.Cause(c.qc.Context()))
+}
+
+// trusted reports whether something came since the peer was doubted, if it was.
+func (c *Conn) trusted() bool {
+	doubt := c.doubt.Load()
+	return doubt == 0 || c.qc.ConnectionStats().PacketsReceived >= doubt
 }
 
 func (c *Conn) alive() bool { return c.qc.Context().Err() == nil }

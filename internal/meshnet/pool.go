@@ -60,7 +60,7 @@ func (p *pool) get(ctx context.Context, peer mesh.NodeID) (*Conn, error) {
 // an earlier life of the peer, even if QUIC has not noticed yet; one the peer dialled may come through a NAT.
 func (p *pool) liveLocked(peer mesh.NodeID, at netip.AddrPort) *Conn {
 	for _, c := range slices.Backward(p.conns[peer]) {
-		if c.alive() && (c.Incoming() || !at.IsValid() || peer == p.n.id.id || c.RemoteAddr() == at) {
+		if c.alive() && c.trusted() && (c.Incoming() || !at.IsValid() || peer == p.n.id.id || c.RemoteAddr() == at) {
 			return c
 		}
 	}
@@ -91,9 +91,30 @@ func (p *pool) connect(peer mesh.NodeID) (*Conn, error) {
 			return nil, ErrUnknownNode
 		}
 	}
-	ctx, cancel := context.WithTimeout(p.n.ctx, p.n.cfg.HandshakeTimeout)
+	patience := p.n.cfg.HandshakeTimeout
+	if p.doubts(peer) { // rather begin anew than wait for what backs off
+		patience = min(patience, doubtfulDial)
+	}
+	ctx, cancel := context.WithTimeout(p.n.ctx, patience)
 	defer cancel()
 	return p.n.Dial(ctx, addr, peer, ALPNControl)
+}
+
+// doubt passes over the connections with a peer that are there now, until something comes on them.
+func (p *pool) doubt(peer mesh.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns[peer] {
+		c.doubt.Store(c.qc.ConnectionStats().PacketsReceived + 1)
+	}
+}
+
+// doubts reports whether there are connections with a peer of which none is to be trusted.
+func (p *pool) doubts(peer mesh.NodeID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.conns[peer]
+	return len(list) > 0 && !slices.ContainsFunc(list, (*Conn).trusted)
 }
 
 // add makes c available to OpenService. Beyond controlsPerPeer the oldest is closed, so that a peer cannot pile them up.

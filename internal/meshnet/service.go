@@ -16,6 +16,7 @@ const (
 	headerTimeout     = 5 * time.Second // a stream whose header does not come is reset
 	controlsPerPeer   = 4               // control connections kept per peer: two of a simultaneous dial, two of a restart
 	maxServiceRetries = 2
+	doubtfulDial      = 1500 * time.Millisecond // for a handshake with a peer that is not heard of
 )
 
 // ServiceHandler answers a stream another node opened for a service. It runs in a goroutine of its own and owns the
@@ -64,6 +65,10 @@ func (n *Network) OpenService(ctx context.Context, peer mesh.NodeID, name string
 	}
 	return nil, fmt.Errorf("meshnet: open %s on %s: %w", name, peer, last)
 }
+
+// Doubt says that nothing is heard of peer, by whoever noticed it first: the control connections that are there now are
+// passed over by OpenService, which dials anew, until something comes on them again. Their streams go on.
+func (n *Network) Doubt(peer mesh.NodeID) { n.pool.doubt(peer) }
 
 func appendHeader(b []byte, name string) []byte {
 	b = append(b, serviceVersion, byte(len(name)))
