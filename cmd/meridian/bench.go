@@ -28,7 +28,7 @@ func newBenchCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchTrunkCommand(), newBenchFailoverCommand(), newBenchLoadCommand(), &cobra.Command{
+	cmd.AddCommand(newBenchTrunkCommand(), newBenchFailoverCommand(), newBenchLoadCommand(), newBenchSoakCommand(), &cobra.Command{
 		Use:    trunkNode,
 		Hidden: true,
 		Args:   cobra.NoArgs,
