@@ -149,6 +149,23 @@ func TestRewriterReplay(t *testing.T) {
 	require.Less(t, g.r.TimestampOffset()-uint32(was), uint32(200), "no more than a tick for each frame")
 }
 
+// A replay of which nothing was sent, the client being gone for a moment, is as if it had not been.
+func TestRewriterReplayThatWasNotSent(t *testing.T) {
+	g := newPast(t)
+	g.frame(true)
+	g.frame(false)
+	g.r.SetTarget(0)
+	list := g.replay()
+	g.r.Replay(list)
+	g.r.Replay(list)
+	w, ok := g.r.Rewrite(list[0])
+	require.True(t, ok)
+	require.Equal(t, out{seq: 1000, ts: 5000, pid: 1, tl0: 1}, g.read(w, list[0]))
+	for _, p := range list {
+		p.Release()
+	}
+}
+
 // A switch to another encoding from its past stays near the timestamps of the one before.
 func TestRewriterReplayOfAnotherEncoding(t *testing.T) {
 	g := newPast(t)

@@ -326,7 +326,7 @@ func (r *Rewriter) begin(p *Packet, ts uint32) {
 			}
 		}
 	}
-	r.current, r.started = int(p.Stream.Encoding), true
+	r.current = int(p.Stream.Encoding)
 	r.numRuns = 0
 	r.pushRun(run{from: p.ExtSeq, m: m})
 	r.highestIn = p.ExtSeq - 1
@@ -371,6 +371,7 @@ func (r *Rewriter) advance(p *Packet) Rewritten {
 		r.place(p)
 	}
 	w := r.mapped(p, r.runs[r.newest].m)
+	r.started = true
 	r.last.stream, r.last.arrival = p.Stream, p.Arrival
 	r.last.extSeq, r.last.ts = w.ExtSeq, w.Timestamp
 	if r.cfg.VP8 {

@@ -258,7 +258,11 @@ func (e *Endpoint) tellDemand() {
 		if r.source.Kind != mesh.Video {
 			continue
 		}
-		if d, changed := r.demand.update(r.media.Demand(), e.sfm.now()); changed {
+		d := r.media.Demand()
+		if d.Encodings != 0 {
+			d.MaxTemporal = rtpstream.AllTemporal // clients cannot be told of layers
+		}
+		if d, changed := r.demand.update(d, e.sfm.now()); changed {
 			e.h.DemandChanged(r.source.ID, d)
 		}
 	}

@@ -50,9 +50,16 @@ func chooseEncoding(sides []uint32, w Wanted) int {
 	return best
 }
 
-// maxTemporal is the highest temporal layer worth sending for a frame rate, of a source that sends 30 frames per second
-// in up to three layers.
-func maxTemporal(fps uint32) uint8 {
+// thumbnailSide is the longer side in pixels up to which a picture is a thumbnail: fifteen frames a second do for it.
+const thumbnailSide = 240
+
+// maxTemporal is the highest temporal layer worth sending for a wish, of a source that sends 30 frames per second in up
+// to three layers.
+func maxTemporal(w Wanted) uint8 {
+	fps := w.FPS
+	if side := max(w.Width, w.Height); fps == 0 && side > 0 && side <= thumbnailSide {
+		fps = 15
+	}
 	switch {
 	case fps == 0 || fps > 15:
 		return rtpstream.AllTemporal

@@ -45,10 +45,18 @@ func TestChooseEncoding(t *testing.T) {
 			require.Equal(t, tc.want, chooseEncoding(longSides(tc.src, tc.n), tc.w))
 		})
 	}
-	require.EqualValues(t, rtpstream.AllTemporal, maxTemporal(0))
-	require.EqualValues(t, rtpstream.AllTemporal, maxTemporal(30))
-	require.EqualValues(t, 1, maxTemporal(15))
-	require.EqualValues(t, 0, maxTemporal(7))
+	for w, want := range map[Wanted]uint8{
+		{}:                                 rtpstream.AllTemporal,
+		{FPS: 30}:                          rtpstream.AllTemporal,
+		{FPS: 15}:                          1,
+		{FPS: 7}:                           0,
+		{Width: 320, Height: 180}:          rtpstream.AllTemporal,
+		{Width: 160, Height: 240}:          1,
+		{Width: 160, Height: 90, FPS: 30}:  rtpstream.AllTemporal,
+		{Width: 1280, Height: 720, FPS: 5}: 0,
+	} {
+		require.Equal(t, want, maxTemporal(w), w)
+	}
 }
 
 func TestLayerChoiceFallsBack(t *testing.T) {

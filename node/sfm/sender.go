@@ -45,7 +45,8 @@ type sender struct {
 	closed      bool                // guarded by mu
 	rewriter    *rtpstream.Rewriter // guarded by mu
 	choice      layerChoice         // guarded by mu
-	maxTemporal uint8               // guarded by mu
+	maxTemporal uint8               // guarded by mu; highest temporal layer wanted
+	temporal    uint8               // guarded by mu; highest one the client can decode now
 	askedAt     time.Duration       // guarded by mu; last keyframe request for the target, 0 is none
 	start       starter             // guarded by mu
 	budget      nackBudget          // guarded by mu
@@ -76,7 +77,7 @@ func newSender(e *Endpoint, s Subscribe) *sender {
 	x := &sender{
 		id: s.Source.ID, kind: s.Source.Kind, cname: string(s.Publisher), media: s.Media, track: newLocalTrack(s),
 		egress: e.egress, metrics: e.sfm.metrics, count: e.sfm.metrics.out(s.Source.Kind),
-		rewriter: rtpstream.NewRewriter(cfg), maxTemporal: rtpstream.AllTemporal,
+		rewriter: rtpstream.NewRewriter(cfg), maxTemporal: rtpstream.AllTemporal, temporal: rtpstream.AllTemporal,
 		rtxSequence: binary.BigEndian.Uint16(random[6:]) & 0x7fff,
 		choice:      newLayerChoice(s.Source, s.Media.Info.Encodings, wanted, e.sfm.now()),
 	}
@@ -107,7 +108,8 @@ func (s *sender) want(w Wanted, now time.Duration) {
 	s.mu.Lock()
 	s.choice.want(w, now)
 	if s.kind == mesh.Video {
-		s.maxTemporal = maxTemporal(w.FPS)
+		s.maxTemporal = maxTemporal(w)
+		s.temporal = min(s.temporal, s.maxTemporal)
 	}
 	s.mu.Unlock()
 	if s.retarget(now) {
@@ -185,7 +187,7 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 	if !padding {
 		s.choice.seen[p.Stream.Encoding] = now
 	}
-	if padding || p.Quiet || p.Temporal > s.maxTemporal {
+	if padding || p.Quiet || (p.Temporal > s.temporal && !s.rises(p)) {
 		s.rewriter.Skip(p)
 		s.mu.Unlock()
 		return
@@ -199,6 +201,9 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 			s.retarget(now)
 		}
 		return
+	}
+	if p.Keyframe {
+		s.temporal = s.maxTemporal
 	}
 	switched := s.rewriter.Current() != was
 	payload := b.fill(buf, p, w)
@@ -216,6 +221,19 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 		s.retarget(now) // the encoding switched from is not needed any more
 		s.egress.wake() // the report that places the new timestamps in time
 	}
+}
+
+// rises reports whether the client can decode a higher temporal layer from this packet on: one it wants, of a frame that
+// builds on the base layer alone (RFC 7741 §4.2, Y). mu is held.
+func (s *sender) rises(p *rtpstream.Packet) bool {
+	if p.Temporal > s.maxTemporal || int(p.Stream.Encoding) != s.rewriter.Current() {
+		return false
+	}
+	if d, err := rtpstream.ParseVP8(p.Payload()); err == nil && !d.LayerSync {
+		return false
+	}
+	s.temporal = p.Temporal
+	return true
 }
 
 // tick does what is due and reports whether it should be called again soon. It is called by the egress goroutine only.

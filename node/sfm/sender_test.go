@@ -58,6 +58,7 @@ type bench struct {
 	pool     rtpstream.Pool
 	seq      uint16
 	now      time.Duration // of what is written
+	payload  []byte
 	reports  [][]rtcp.Packet
 }
 
@@ -88,19 +89,24 @@ func newBench(t testing.TB, kind mesh.MediaKind, encodings int, b binding) *benc
 // write sends one VP8 frame in one packet through the source.
 func (x *bench) write(encoding uint8, keyframe bool, extra ...byte) {
 	x.seq++
-	p := x.pool.Get()
 	d := rtpstream.VP8Descriptor{Start: true, HasPictureID: true, LongPictureID: true, PictureID: x.seq}
+	first := byte(1)
+	if keyframe {
+		first = 0
+	}
+	x.payload = append(append(d.Append(x.payload[:0]), first), extra...)
+	x.put(encoding, x.payload)
+}
+
+// put sends one packet through the source.
+func (x *bench) put(encoding uint8, payload []byte) {
+	p := x.pool.Get()
 	raw := p.Buffer()[:12]
 	clear(raw)
 	raw[0], raw[1] = 0x80, 96
 	binary.BigEndian.PutUint16(raw[2:], x.seq)
 	binary.BigEndian.PutUint32(raw[4:], uint32(x.seq)*3000)
-	raw = d.Append(raw)
-	first := byte(1)
-	if keyframe {
-		first = 0
-	}
-	raw = append(append(raw, first), extra...)
+	raw = append(raw, payload...)
 	if err := p.Parse(len(raw)); err != nil {
 		x.t.Fatal(err)
 	}
@@ -270,6 +276,55 @@ func TestSenderStartsFromThePast(t *testing.T) {
 	require.Len(t, x.w.list, n+2)
 	require.Equal(t, asked+1, x.feedback.keyframes)
 	require.EqualValues(t, 0b001, x.media.Demand().Encodings)
+}
+
+// A higher temporal layer begins with a frame that builds on the base layer alone, and leaves no gap before.
+func TestSenderRaisesTemporalLayersAtSyncFrames(t *testing.T) {
+	x := newBench(t, mesh.Video, 1, binding{ssrc: 7, payloadType: 96})
+	write := func(tid uint8, sync, key bool) {
+		x.seq++
+		d := rtpstream.VP8Descriptor{
+			Start: true, HasPictureID: true, LongPictureID: true, PictureID: x.seq, HasTID: true, TID: tid, LayerSync: sync,
+		}
+		first := byte(1)
+		if key {
+			first = 0
+		}
+		x.put(0, append(d.Append(nil), first))
+		x.drain(1)
+	}
+	sent := func(steps ...bool) {
+		t.Helper()
+		before := len(x.w.list)
+		want := 0
+		for i, tid := range []uint8{0, 2, 1, 2} {
+			write(tid, false, false)
+			if steps[i] {
+				want++
+			}
+		}
+		require.Len(t, x.w.list, before+want)
+	}
+	write(0, false, true)
+	sent(true, true, true, true)
+	x.s.want(Wanted{Quality: 0, FPS: 15}, 1)
+	require.EqualValues(t, 1, x.media.Demand().MaxTemporal)
+	sent(true, false, true, false)
+	x.s.want(Wanted{Quality: 0, FPS: 5}, 1)
+	sent(true, false, false, false)
+	x.s.want(Wanted{Quality: 0}, 1)
+	sent(true, false, false, false)
+	write(1, true, false)
+	sent(true, false, true, false)
+	write(2, true, false)
+	sent(true, true, true, true)
+	x.s.want(Wanted{Quality: 0, FPS: 5}, 1)
+	x.s.want(Wanted{Quality: 0}, 1)
+	write(0, false, true)
+	sent(true, true, true, true)
+	for i := 1; i < len(x.w.list); i++ {
+		require.Equal(t, x.w.list[i-1].header.SequenceNumber+1, x.w.list[i].header.SequenceNumber)
+	}
 }
 
 type watching struct{}

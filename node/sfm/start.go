@@ -80,6 +80,9 @@ func (s *sender) bridge(e int) {
 // replay sends what came of an encoding since its latest keyframe, and goes on with it. It reports whether there was
 // anything. The source knows already that the encoding is wanted.
 func (s *sender) replay(encoding int, now time.Duration, buf *scratch) bool {
+	if s.track.bound.Load() == nil {
+		return false
+	}
 	packets := s.media.Stream(uint8(encoding)).Replay(now, replayBytes, buf.past[:0])
 	if len(packets) == 0 {
 		return false
