@@ -11,8 +11,9 @@ GOFUMPT   := gofumpt-v0.12.0
 BUF       := buf-v1.75.0
 PROTOCGO  := protoc-gen-go-v1.36.12
 GOTESTSUM := gotestsum-v1.13.0
+PEER      := livekit-server-v1.13.3
 
-.PHONY: help build run web test test-go test-web test-browser lint fmt proto geodb fuzz soak tools clean check-env
+.PHONY: help build run web test test-go test-web test-browser lint fmt proto geodb bench-peers fuzz soak tools clean check-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -66,6 +67,9 @@ proto: $(TOOLS)/$(BUF) $(TOOLS)/$(PROTOCGO) ## generate internal/meshpb
 geodb: ## make the embedded geolocation database anew
 	$(GO) run ./geo/mkdb
 
+bench-peers: build $(TOOLS)/$(PEER) ## Meridian and a peer under the same load, in turn; about 15 minutes on a quiet machine
+	scripts/bench-peers $(TOOLS)/$(PEER) bench/results
+
 fuzz: ## run every fuzz target for FUZZTIME, or those of the folders in FUZZ
 	scripts/fuzz $(FUZZTIME) $(FUZZ)
 
@@ -74,6 +78,8 @@ soak: ## eight hours of churn between nodes in virtual time (about five minutes)
 
 tools: $(TOOLS)/$(GOLANGCI) $(TOOLS)/$(GOFUMPT) $(TOOLS)/$(BUF) $(TOOLS)/$(PROTOCGO) $(TOOLS)/$(GOTESTSUM) ## the tools, at the versions this repository is checked with
 
+$(TOOLS)/$(PEER):
+	scripts/install-tool $@ github.com/livekit/livekit-server/cmd/server@v1.13.3
 $(TOOLS)/$(GOLANGCI):
 	scripts/install-tool $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 $(TOOLS)/$(GOFUMPT):

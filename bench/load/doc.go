@@ -5,7 +5,7 @@
 //	     │      └─ frames, stamped with their time ═SRTP═▶  │ forwards
 //	     └─▶ subscriber ─ signalling ─▶                     ▼
 //	            sockets ─epoll, GRO─▶ reader ─▶ streams: loss, bitrate, freezes by the clear RTP header
-//	                                   └─ every 16th packet ─▶ Pion ─ decrypts ─▶ stamp: delay
+//	                                   └─ every 32nd packet ─▶ Pion ─ decrypts ─▶ stamp: delay
 //
 // A server is driven to its limit from one other core, so subscribers do next to nothing per packet: one thread reads all
 // their sockets, up to 64 kB a system call, and looks at RTP headers, which SRTP leaves in the clear. Pion does ICE, DTLS

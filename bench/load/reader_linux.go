@@ -108,24 +108,36 @@ func (r *reader) run(ctx context.Context) {
 	defer stop()
 	events := make([]unix.EpollEvent, 512)
 	in := newInbox()
+	lookedAt := r.now()
 	for ctx.Err() == nil {
 		n, err := unix.EpollWait(r.epoll, events, -1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return
 		}
+		now := r.now()
 		for i := range max(n, 0) {
 			r.mu.Lock()
 			if s := r.sockets[events[i].Fd]; s != nil {
-				in.receive(events[i].Fd, s, r.now())
+				in.receive(events[i].Fd, s, now)
 			}
 			r.mu.Unlock()
 		}
-		var u unix.Rusage
-		if unix.Getrusage(unix.RUSAGE_THREAD, &u) == nil {
-			r.mu.Lock()
-			r.busy = time.Duration(u.Utime.Nano() + u.Stime.Nano())
-			r.mu.Unlock()
+		if now-lookedAt >= usageEvery {
+			lookedAt = now
+			r.noteUsage()
 		}
+	}
+}
+
+// usageEvery is how often the thread looks at its own processor time, which takes a system call.
+const usageEvery = 50 * time.Millisecond
+
+func (r *reader) noteUsage() {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_THREAD, &u) == nil {
+		r.mu.Lock()
+		r.busy = time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		r.mu.Unlock()
 	}
 }
 

@@ -51,7 +51,7 @@ type Scenario struct {
 	Stay time.Duration
 	// Parallel is how many clients connect at once at the start. Default 8.
 	Parallel int
-	// Sample is of how many packets one is decrypted for its delay. Default 16.
+	// Sample is of how many packets one is decrypted for its delay. Default 32.
 	Sample int
 	// Patience is how long a client may take to connect and to get its first packet. Default 30 s.
 	Patience time.Duration
@@ -62,7 +62,7 @@ func DefaultScenario() Scenario {
 	return Scenario{
 		Rooms: 1, Publishers: 1, Subscribers: 10, Media: "video", Encodings: 3, VideoRate: 2_000_000, Layout: "all",
 		Warmup: 2 * time.Second, Duration: 20 * time.Second, JoinWindow: time.Minute, Stay: 5 * time.Second,
-		Parallel: 8, Sample: 16, Patience: 30 * time.Second,
+		Parallel: 8, Sample: 32, Patience: 30 * time.Second,
 	}
 }
 

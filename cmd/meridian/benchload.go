@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ type loadFlags struct {
 	load.Scenario
 	rate, out string
 	json      bool
+	show      bool
 	details   bool
 }
 
@@ -33,9 +35,20 @@ when its PID is given. With --joins subscribers come one after the other and lea
 the publisher are counted. Traffic goes to the servers named, so name your own. Progress goes to stderr.`,
 		Example: `  meridian bench load --url ws://127.0.0.1:7880 --key devkey --secret S --server-pid 4711 --subscribers 200 --duration 20s
   meridian bench load --url ws://127.0.0.1:7880 --key devkey --secret S --media audio --publishers 10 --subscribers 50
+  meridian bench load --show results/*.json
   meridian bench load --urls ws://us:7880,ws://eu:7880,ws://ap:7880 --key K --secret S --joins 1000 --join-window 60s --stay 5s`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		Args: func(_ *cobra.Command, args []string) error {
+			if f.show != (len(args) > 0) {
+				return usageError("files are for --show, and --show is for files\nsee 'meridian bench load --help'")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.show {
+				return showLoads(cmd.OutOrStdout(), args)
+			}
+			return f.run(cmd)
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.URLs, "url", nil, "address of a server: ws://host:port or wss://host; several for a mesh")
@@ -61,6 +74,7 @@ the publisher are counted. Traffic goes to the servers named, so name your own. 
 	fl.IntVar(&f.Sample, "sample", f.Sample, "of how many packets one is decrypted for its delay")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object in place of a table")
 	fl.BoolVar(&f.details, "details", false, "with a line for each subscriber in the JSON")
+	fl.BoolVar(&f.show, "show", false, "run nothing: print the table of the --out files named")
 	fl.StringVar(&f.out, "out", "", "file for the JSON, with a line for each subscriber")
 	return cmd
 }
@@ -101,6 +115,23 @@ func (f *loadFlags) print(w io.Writer, r load.Result) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(r)
+}
+
+// showLoads prints earlier results, a line for each file.
+func showLoads(w io.Writer, files []string) error {
+	var rows []load.Row
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		row := load.Row{Name: strings.TrimSuffix(filepath.Base(name), ".json")}
+		if err := json.Unmarshal(b, &row.Result); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		rows = append(rows, row)
+	}
+	return load.WriteTable(w, rows)
 }
 
 func (f *loadFlags) save(r load.Result) error {
