@@ -22,9 +22,10 @@
 // # Doors
 //
 //   - Cascade.Remote: a source of another node as a rtpstream.Source of this one, pulled on demand, from its origin or
-//     from a node that relays it (RemoteSource.PullFrom changes that without a gap).
+//     from a node that relays it (RemoteSource.PullFrom changes that without a gap), and from a second one when the first
+//     is in doubt or always (RemoteSource.Beside).
 //   - Deps.Local, Deps.Relay: the way back; which source a peer gets when it asks.
-//   - Cascade.Keep, Alive, WatchLinks, Links: links as such, liveness, status.
+//   - Cascade.Keep, Alive, WatchLinks, Links, Legs: links as such, liveness, status; what others say of theirs.
 //   - Over: the network underneath, from a meshnet.Network.
 //
 // # Goroutines
@@ -40,6 +41,14 @@
 // Locks: receiver.turn and remote.writeMu are held over the sinks, which never block; receiver.mu is taken inside the
 // former, and whatever a sink takes, a sender.mu for one. Otherwise none is ever taken inside another; in particular
 // link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
+//
+// # Liveness
+//
+// Probes every 100 ms on up to eight lanes, both ways. Nothing heard for 150 ms: the link is in doubt, and what waits
+// beside a way over it begins to flow. For 300 ms: suspected; more probes, and a ping on the control stream. Down when
+// these stay unanswered for a round trip (100 ms at least) and the control stream is silent too, or for two, and when
+// some other link is heard: a node that hears nobody is itself cut off. Up again after two answers and a word on the
+// control stream, or answers for a second.
 //
 // # Units and limits
 //

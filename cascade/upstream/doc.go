@@ -3,7 +3,7 @@
 //	rooms ── Watch ──▶ Router ◀── Relay ── nodes that pull from here (through package cascade)
 //	                     │ members, links ─▶ route.Snapshot ─▶ route.Route
 //	                     ▼
-//	       cascade.RemoteSource.PullFrom
+//	       cascade.RemoteSource.PullFrom, Beside
 //
 // # Doors
 //
@@ -17,7 +17,8 @@
 //
 // # Units and limits
 //
-// A node that refused a source is not asked for it again for 10 s; a link that does not come up within 2 s counts as
+// Every source from another region has a spare way, on which a flow waits (cascade.RemoteSource.Beside); to at most 16
+// nodes for all sources together. A node that refused a source is not asked for it again for 10 s; a link that does not come up within 2 s counts as
 // down. At most 16384 sources are brought here for other nodes.
 //
 // # References
