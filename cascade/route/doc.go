@@ -35,16 +35,16 @@
 //
 // # What it gives
 //
-// 30 regions × 100 nodes, 10 sources that every node watches; the RTT between regions by great circle and lengthened by
-// up to a half; 4 rounds of failures, each of 12 links between regions that are dead, 6 that have three times the RTT
+// 30 regions × 100 nodes, 10 sources that every node watches; the RTT between regions as a cloud publishes it
+// (rtt_test.go); 4 rounds of failures, each of 12 links between regions that are dead, 6 that have three times the RTT
 // and 2 % loss, and 30 dead nodes (go test -run TestSimulation -v ./cascade/route):
 //
-//	                           path RTT over      cost over    copies on a      detours  no      next hops changed by a
-//	                           direct, all well   the least    link in use               way     round (that had to)
+//	                           path RTT over      cost over     copies on a    detours  no     next hops changed by a
+//	                           direct, all well   the least     link in use             way    round (that had to)
 //	                            p50   p99   max    p50   p99    mean    max
-//	all well                   1.01  1.09  1.10   1.05  1.34   1.000      1     15.7 %  0 %
-//	all links known            1.01  1.17  3.06   1.05  1.34   1.000      1     18.3 %  0 %     1.20 % (1.20 %)
-//	own links and estimates    1.01  1.19  3.06   1.05  1.34   1.000      1     18.3 %  0 %     1.20 % (1.20 %)
+//	all well                   1.01  1.08  1.11   1.04  1.31   1.000      1      0.3 %  0 %
+//	all links known            1.01  1.08  2.25   1.04  1.31   1.000      1      3.6 %  0 %     1.19 % (1.19 %)
+//	own links and estimates    1.01  1.08  2.25   1.04  1.31   1.000      1      3.6 %  0 %     1.19 % (1.19 %)
 //
 // The last line is what a node can do that knows its own links, and of others the RTT in good days: a detour whose own
 // link is dead refuses, and another one is asked. The least cost is over any number of nodes (Dijkstra), with one node

@@ -15,43 +15,6 @@ import (
 	"github.com/meridian-sfu/meridian/internal/mesh"
 )
 
-// metros are thirty places where clouds have regions, by coordinates of the city.
-var metros = []struct {
-	name     mesh.Region
-	lat, lon float64
-}{
-	{"ashburn", 39.04, -77.49},
-	{"montreal", 45.50, -73.57},
-	{"chicago", 41.88, -87.63},
-	{"dallas", 32.78, -96.80},
-	{"denver", 39.74, -104.99},
-	{"sanjose", 37.37, -121.92},
-	{"seattle", 47.61, -122.33},
-	{"mexico", 20.59, -100.39},
-	{"saopaulo", -23.55, -46.63},
-	{"santiago", -33.45, -70.67},
-	{"dublin", 53.35, -6.26},
-	{"london", 51.51, -0.13},
-	{"madrid", 40.42, -3.70},
-	{"paris", 48.86, 2.35},
-	{"frankfurt", 50.11, 8.68},
-	{"milan", 45.46, 9.19},
-	{"stockholm", 59.33, 18.07},
-	{"warsaw", 52.23, 21.01},
-	{"telaviv", 32.09, 34.78},
-	{"dubai", 25.20, 55.27},
-	{"capetown", -33.92, 18.42},
-	{"nairobi", -1.29, 36.82},
-	{"mumbai", 19.08, 72.88},
-	{"singapore", 1.35, 103.82},
-	{"jakarta", -6.21, 106.85},
-	{"hongkong", 22.32, 114.17},
-	{"seoul", 37.57, 126.98},
-	{"tokyo", 35.68, 139.69},
-	{"sydney", -33.87, 151.21},
-	{"auckland", -36.85, 174.76},
-}
-
 const (
 	simNodes   = 100 // of each region
 	simSources = 10
@@ -76,28 +39,17 @@ func newWorld(seed uint64) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), index: map[mesh.NodeID]int{}}
 	for a := range metros {
 		w.rtt[a][a] = ms
-		for b := range a { // cables are not great circles: up to a half longer
-			r := greatCircleRTT(metros[a].lat, metros[a].lon, metros[b].lat, metros[b].lon)
-			r += time.Duration(float64(r) * w.rng.Float64() / 2)
-			w.rtt[a][b], w.rtt[b][a] = r, r
+		for b := range a {
+			w.rtt[a][b], w.rtt[b][a] = published[a][b], published[a][b]
 		}
 		for i := range simNodes {
-			id := mesh.NodeID(fmt.Sprintf("%s-%d", metros[a].name, i))
+			id := mesh.NodeID(fmt.Sprintf("%s-%d", metros[a], i))
 			w.index[id] = len(w.ids)
 			w.ids = append(w.ids, id)
 		}
 	}
 	w.heal()
 	return w
-}
-
-// greatCircleRTT is 1 ms, and twice the great circle at two thirds of the speed of light, times 1.3.
-func greatCircleRTT(lat1, lon1, lat2, lon2 float64) time.Duration {
-	const rad = math.Pi / 180
-	sinLat, sinLon := math.Sin((lat2-lat1)*rad/2), math.Sin((lon2-lon1)*rad/2)
-	h := sinLat*sinLat + math.Cos(lat1*rad)*math.Cos(lat2*rad)*sinLon*sinLon
-	km := 2 * 6371.0088 * math.Asin(math.Sqrt(min(h, 1)))
-	return ms + time.Duration(2*km*1.3/(299792.458*2/3)*float64(time.Second))
 }
 
 func (w *world) heal() {
@@ -157,7 +109,7 @@ func (w *world) alive() []Node {
 	var all []Node
 	for i, id := range w.ids {
 		if !w.dead[i] {
-			all = append(all, Node{ID: id, Region: metros[i/simNodes].name})
+			all = append(all, Node{ID: id, Region: metros[i/simNodes]})
 		}
 	}
 	return all
@@ -385,12 +337,12 @@ func keys(m map[int]int) []int {
 func BenchmarkBest(b *testing.B) {
 	w := newWorld(1)
 	s := NewSnapshot(w.alive(), w.link)
-	gateway, _ := s.Gateway("TR_1", "tokyo")
-	for name, self := range map[string]mesh.NodeID{"gateway": gateway, "member": "tokyo-1"} {
+	gateway, _ := s.Gateway("TR_1", "japaneast")
+	for name, self := range map[string]mesh.NodeID{"gateway": gateway, "member": "japaneast-1"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for range b.N {
-				s.Best(Query{Self: self, Origin: "ashburn-3", Source: "TR_1"})
+				s.Best(Query{Self: self, Origin: "eastus-3", Source: "TR_1"})
 			}
 		})
 	}
