@@ -94,7 +94,7 @@ func New(cfg Config, deps Deps, log *slog.Logger, reg prometheus.Registerer) (*C
 		byMedia: make(map[*rtpstream.Source]*remote),
 	}
 	c.watchers.wake = make(chan struct{}, 1)
-	c.flusher = newFlusher(c.now)
+	c.flusher = newFlusher()
 	m, err := newMetrics(c, reg)
 	if err != nil {
 		cancel()

@@ -7,22 +7,19 @@ import (
 	"time"
 )
 
-// How the flusher looks after what nobody sent. A wake-up costs as much processor time as several packets.
+// How the flusher looks after what nobody sent. A wake-up costs as much processor time as ten packets.
 const (
 	flushSoon   = gatherTime           // between rounds while they find something
-	flushLater  = 3 * time.Millisecond // after flushEager rounds that found nothing: frames are complete when they come
-	flushEager  = 16
-	flushRounds = 8 // so slow, with nobody waiting, after which it rests until it is woken
+	flushLater  = 3 * time.Millisecond // when they do not: frames are complete when they come
+	flushEager  = 16                   // rounds without a find that make the difference
+	flushRounds = 2                    // with nobody waiting, after which it rests until it is woken
 )
 
 // flusher sends what the links of a node gathered on direct lanes and nobody sent in the meantime, in rounds for all
-// links together. While its rounds find something, more may be left to them; otherwise whoever completes a frame
-// sends it.
+// links together.
 type flusher struct {
-	clock   func() time.Duration
 	wake    chan struct{} // capacity 1
 	running atomic.Bool
-	eager   atomic.Bool
 	pending atomic.Bool // somebody waits
 
 	mu      sync.Mutex
@@ -30,12 +27,7 @@ type flusher struct {
 	spare   []*sender // guarded by mu; what waiting was before, to be used again
 }
 
-func newFlusher(clock func() time.Duration) *flusher {
-	return &flusher{clock: clock, wake: make(chan struct{}, 1)}
-}
-
-// soon reports whether there will be a round within gatherTime.
-func (f *flusher) soon() bool { return f != nil && f.eager.Load() }
+func newFlusher() *flusher { return &flusher{wake: make(chan struct{}, 1)} }
 
 // expect makes the next round flush s. Called once for each round by each sender.
 func (f *flusher) expect(s *sender) {
@@ -62,9 +54,8 @@ func (f *flusher) round() (waited, found bool) {
 	if len(now) == 0 {
 		return false, false
 	}
-	at := f.clock()
 	for i, s := range now {
-		found = s.flush(at) || found
+		found = s.flush() || found
 		now[i] = nil
 	}
 	f.mu.Lock()
@@ -97,9 +88,8 @@ func (f *flusher) run(ctx context.Context) {
 
 // rounds makes rounds until there is nothing to do.
 func (f *flusher) rounds(ctx context.Context) {
-	defer f.eager.Store(false)
 	pause := flushSoon
-	for poor, idle := 0, 0; idle < flushRounds && ctx.Err() == nil; {
+	for poor, idle := flushEager, 0; idle < flushRounds && ctx.Err() == nil; {
 		time.Sleep(pause)
 		waited, found := f.round()
 		switch {
@@ -112,6 +102,5 @@ func (f *flusher) rounds(ctx context.Context) {
 		default:
 			idle, pause = idle+1, flushLater
 		}
-		f.eager.Store(pause == flushSoon)
 	}
 }

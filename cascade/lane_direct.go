@@ -21,10 +21,13 @@ type directMedia interface {
 	Handle(h meshnet.Handler) (before [][]byte)
 }
 
-// When what was gathered on direct lanes leaves.
+// When what was gathered on direct lanes leaves. Sending it costs a system call here and a wake-up over there.
 const (
-	gatherTime = 500 * time.Microsecond // at the latest, as precisely as timers are: a millisecond on an idle processor
-	gatherFew  = 4                      // packets worth a system call of their own when a frame ends
+	gatherTime   = 400 * time.Microsecond // at the latest, as precisely as timers are: a millisecond on an idle processor
+	gatherMost   = 32                     // packets
+	livelyTime   = 16 * time.Millisecond  // in which a link that completes …
+	livelyFrames = 28                     // … so many frames and audio packets had better send them together, …
+	livelyStill  = 20                     // … until it completes less than these
 )
 
 // datagram is what is under way on a direct lane. It is guarded by sender.mu.
@@ -58,7 +61,7 @@ func (s *sender) gather(it item, l *lane) {
 		s.seal(l)
 	}
 	d.tail, d.unsent = it, true
-	s.gathered++
+	s.gathering.packets++
 }
 
 // gatherControl does the same with a control frame, which always has a length.
@@ -72,7 +75,7 @@ func (s *sender) gatherControl(frame []byte, l *lane) {
 		s.seal(l)
 	}
 	d.b, d.unsent = append(d.b, frame...), true
-	s.gathered++
+	s.gathering.packets++
 }
 
 // seal ends the datagram under way. The mutex is held.
@@ -101,30 +104,62 @@ func (s *sender) seal(l *lane) {
 	}
 }
 
+// gathering is how a sender decides when what it gathered leaves. It is guarded by sender.mu.
+type gathering struct {
+	packets   int           // gathered and not sent
+	first     time.Duration // when the first of them was, or after it
+	awaited   bool          // the flusher will come
+	together  bool          // so much is completed that it leaves with the flusher's rounds
+	completed int           // frames and audio packets in this livelyTime
+	since     time.Duration // when that began
+}
+
+// lively counts a frame or audio packet that is complete and reports whether it had better wait for others.
+func (g *gathering) lively(now time.Duration) bool {
+	if now-g.since >= livelyTime {
+		g.together = now-g.since < 2*livelyTime && (g.completed >= livelyFrames || g.together && g.completed >= livelyStill)
+		g.since, g.completed = now, 0
+	}
+	g.completed++
+	return g.together
+}
+
 // depart lets go of the mutex, and sends what was gathered when it is time: at the end of a frame or with an audio
-// packet, unless so few packets can wait for the flusher's next round, which is near; else with that round.
+// packet, unless there are so many of these that they had better leave together; else with the flusher's next round,
+// or by whoever comes when the first has waited long enough.
 func (s *sender) depart(now time.Duration, complete bool) {
+	g := &s.gathering
 	switch {
-	case s.gathered == 0:
+	case g.packets == 0:
 		s.mu.Unlock()
-	case complete && (s.gathered >= gatherFew || now-s.left >= gatherTime && !s.flusher.soon()):
-		s.departNow(now)
-	case s.awaited || s.flusher == nil:
-		s.mu.Unlock()
-	default:
-		s.awaited = true
-		s.mu.Unlock()
+		return
+	case g.first == 0:
+		g.first = now
+	}
+	if complete && !g.lively(now) || g.packets >= gatherMost || now-g.first >= gatherTime {
+		s.departNow()
+		return
+	}
+	s.await()
+}
+
+// await lets go of the mutex and leaves what was gathered to the flusher.
+func (s *sender) await() {
+	called := s.gathering.awaited || s.flusher == nil
+	s.gathering.awaited = true
+	s.mu.Unlock()
+	if !called {
 		s.flusher.expect(s)
 	}
 }
 
 // departNow lets go of the mutex and sends all that was gathered. The system calls are made without the mutex.
-func (s *sender) departNow(now time.Duration) {
-	if s.gathered == 0 {
+func (s *sender) departNow() {
+	if s.gathering.packets == 0 {
 		s.mu.Unlock()
 		return
 	}
-	s.gathered, s.left = 0, now
+	s.gathering.packets, s.gathering.first = 0, 0
 	var few [fewLanes]directMedia
 	out := few[:0]
 	for _, l := range s.lanes {
@@ -140,12 +175,12 @@ func (s *sender) departNow(now time.Duration) {
 	}
 }
 
-// flush sends all that was gathered, and reports whether there was anything.
-func (s *sender) flush(now time.Duration) bool {
+// flush sends all that was gathered, for the flusher, and reports whether there was anything.
+func (s *sender) flush() bool {
 	s.mu.Lock()
-	s.awaited = false
-	found := s.gathered > 0
-	s.departNow(now)
+	found := s.gathering.packets > 0
+	s.gathering.awaited = false
+	s.departNow()
 	return found
 }
 

@@ -148,18 +148,42 @@ func TestDirectLaneSendsCompleteFrames(t *testing.T) {
 	s.one(f, cam, true, time.Second)
 	require.Equal(t, 6, sent())
 	require.Equal(t, 1, conns[0].flushes+conns[1].flushes, "on one lane, with one system call")
-	s.one(f, cam, true, time.Second+gatherTime/2)
-	require.Equal(t, 6, sent(), "few packets right after others wait")
-	s.one(f, cam, true, 2*time.Second)
-	require.Equal(t, 8, sent())
 	audio := &sendFlow{id: 2, audio: true}
-	s.one(audio, cam, false, 3*time.Second)
-	require.Equal(t, 9, sent(), "audio by itself waits for nothing")
-	s.one(f, cam, false, 4*time.Second)
-	require.Equal(t, 9, sent())
-	require.True(t, s.flush(4*time.Second))
-	require.Equal(t, 10, sent())
-	require.False(t, s.flush(4*time.Second))
+	s.one(audio, cam, false, time.Second+gatherTime)
+	require.Equal(t, 7, sent(), "audio waits for nothing")
+	s.one(f, cam, false, 2*time.Second)
+	require.Equal(t, 7, sent())
+	require.True(t, s.flush())
+	require.Equal(t, 8, sent())
+	require.False(t, s.flush())
+	s.close()
+}
+
+// Frames and audio packets share a system call while there are many.
+func TestDirectLaneSendsManyTogether(t *testing.T) {
+	s, conns, f, cam := newDirectSender(t, 1)
+	now := time.Second
+	for range livelyFrames {
+		s.one(f, cam, true, now)
+		now += livelyTime / livelyFrames
+	}
+	require.Equal(t, livelyFrames, conns[0].flushes)
+	now = time.Second + livelyTime
+	for range 10 {
+		s.one(f, cam, true, now)
+	}
+	require.Equal(t, livelyFrames, conns[0].flushes)
+	s.flush()
+	require.Equal(t, livelyFrames+1, conns[0].flushes)
+	for range gatherMost + 1 {
+		s.one(f, cam, true, now)
+	}
+	require.Equal(t, livelyFrames+2, conns[0].flushes, "not more than this")
+	for range 3 {
+		now += livelyTime
+		s.one(f, cam, true, now)
+	}
+	require.Equal(t, livelyFrames+5, conns[0].flushes, "each by itself again")
 	s.close()
 }
 
@@ -208,7 +232,7 @@ func TestFlusherSendsWhatIsLeft(t *testing.T) {
 		start := time.Now()
 		clock := func() time.Duration { return time.Since(start) + time.Second }
 		s, conns, f, cam := newDirectSender(t, 1)
-		s.flusher = newFlusher(clock)
+		s.flusher = newFlusher()
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		defer wg.Wait()
@@ -231,7 +255,6 @@ func TestFlusherSendsWhatIsLeft(t *testing.T) {
 			require.Zero(t, left(), "complete")
 			time.Sleep(ms)
 		}
-		require.False(t, s.flusher.soon())
 		write(false)
 		time.Sleep(flushLater)
 		require.Zero(t, left(), "not complete, after many that were")
@@ -285,4 +308,32 @@ type passing struct {
 func (p *passing) Gather(b []byte) error {
 	p.each(b)
 	return nil
+}
+
+// A link that falls idle holds no packets, and looking at one that is not costs what was released.
+func TestSendCacheAges(t *testing.T) {
+	c, cam := newSendCache(), newCamera("TR_1", false, 1)
+	put := func(seq uint64, now time.Duration) {
+		p := cam.packet(0)
+		c.put(item{pkt: p, seq: seq}, nil, now)
+		p.Release()
+	}
+	kept := func() (n int) {
+		for i := range c.slots {
+			n += boolInt(c.slots[i].pkt != nil)
+		}
+		return n
+	}
+	for seq := uint64(1); seq <= 6000; seq++ {
+		put(seq, time.Duration(seq)*ms/4)
+	}
+	require.Equal(t, sendCachePackets, kept())
+	c.age(1500 * ms)
+	require.Equal(t, 4000+1, kept(), "a second's worth")
+	put(6001, 1501*ms)
+	c.age(1500*ms + sendCacheAge)
+	require.Equal(t, 2, kept())
+	c.age(time.Minute)
+	require.Zero(t, kept())
+	c.clear()
 }

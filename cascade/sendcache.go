@@ -14,7 +14,9 @@ const (
 // sendCache keeps the last packets sent on a link by link sequence number. It owns a reference to each.
 type sendCache struct {
 	slots  [sendCachePackets]sentItem
-	budget int // bytes
+	next   uint64 // link sequence number behind the newest
+	oldest uint64 // nothing before it is kept
+	budget int    // bytes
 }
 
 type sentItem struct {
@@ -34,6 +36,7 @@ func (c *sendCache) put(it item, l *lane, now time.Duration) {
 	}
 	it.pkt.Retain()
 	*slot = sentItem{item: it, lane: l, sent: now}
+	c.next = it.seq + 1
 	c.budget = min(budgetMax, c.budget+len(it.rtp())*budgetPercent/100)
 }
 
@@ -87,10 +90,16 @@ func (c *sendCache) clear() {
 
 // age releases what is too old to be asked for again, so that an idle link holds no packets.
 func (c *sendCache) age(now time.Duration) {
-	for i := range c.slots {
-		if s := &c.slots[i]; s.pkt != nil && now-s.sent > sendCacheAge {
-			s.pkt.Release()
-			*s = sentItem{}
+	c.oldest = max(c.oldest, c.next-min(c.next, sendCachePackets))
+	for ; c.oldest < c.next; c.oldest++ {
+		s := &c.slots[c.oldest%sendCachePackets]
+		if s.pkt == nil || s.seq != c.oldest {
+			continue
 		}
+		if now-s.sent <= sendCacheAge {
+			return // and so are those behind it
+		}
+		s.pkt.Release()
+		*s = sentItem{}
 	}
 }

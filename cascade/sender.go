@@ -21,24 +21,22 @@ type sender struct {
 	kick                   chan struct{} // capacity 1: due is earlier than it was
 	flusher                *flusher      // nil in tests that flush themselves
 
-	mu       sync.Mutex
-	sched    scheduler
-	cache    *sendCache
-	lanes    []*lane       // attached
-	steady   *lane         // the direct lane media takes while it is well
-	gathered int           // packets on direct lanes that were not flushed
-	left     time.Duration // when direct lanes were flushed last
-	awaited  bool          // the flusher will come
-	next     uint64        // link sequence number of the next packet
-	maxBytes int           // largest datagram every lane carries
-	turn     int           // rotates the choice between equal lanes
-	sampled  uint          // packets, to observe the delay of every sixteenth
-	repair   outgoingRepair
-	pace     pacer
-	nextAge  time.Duration
-	offered  uint64 // bytes of RTP flows brought
-	drained  uint64 // bytes of datagrams lanes took
-	closed   bool
+	mu        sync.Mutex
+	sched     scheduler
+	cache     *sendCache
+	lanes     []*lane // attached
+	steady    *lane   // the direct lane media takes while it is well
+	gathering gathering
+	next      uint64 // link sequence number of the next packet
+	maxBytes  int    // largest datagram every lane carries
+	turn      int    // rotates the choice between equal lanes
+	sampled   uint   // packets, to observe the delay of every sixteenth
+	repair    outgoingRepair
+	pace      pacer
+	nextAge   time.Duration
+	offered   uint64 // bytes of RTP flows brought
+	drained   uint64 // bytes of datagrams lanes took
+	closed    bool
 }
 
 func newSender(cfg Config, stats *counters, queueDelay prometheus.Observer) *sender {
@@ -144,7 +142,7 @@ func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) {
 	}
 	s.pump(now)
 	s.remind(now)
-	s.departNow(now)
+	s.departNow()
 }
 
 func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
@@ -352,7 +350,7 @@ func (s *sender) control(l *lane, frame []byte, now time.Duration) bool {
 	}
 	if l.direct != nil {
 		s.gatherControl(frame, l)
-		s.departNow(now)
+		s.departNow()
 		return true
 	}
 	defer s.mu.Unlock()
@@ -373,7 +371,7 @@ func (s *sender) attach(l *lane, now time.Duration) {
 	s.lanes = append(s.lanes, l)
 	s.limit()
 	s.pump(now)
-	s.departNow(now)
+	s.departNow()
 }
 
 // detach takes a lane out. What waited on it is sent again on another when the peer asks for it.
@@ -436,7 +434,7 @@ func (s *sender) tick(now time.Duration) {
 	}
 	s.pump(now)
 	s.mend(now, 0)
-	s.departNow(now)
+	s.departNow()
 }
 
 // busy reports whether anything waits.

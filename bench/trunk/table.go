@@ -24,8 +24,8 @@ func WriteTable(w io.Writer, results []Result) error {
 				fmt.Fprintf(&b, "failed |||||| %s |\n", oneLine(o.Error))
 				continue
 			}
-			fmt.Fprintf(&b, "%s | %s | %s | %.1f / %.1f ms | %s | %.1f (%.1f) | %s |\n",
-				percent(o.ResidualLoss), percent(o.ResidualLossLate), percent(o.AudioResidualLoss), o.DelayP50, o.DelayP99,
+			fmt.Fprintf(&b, "%s | %s | %s | %s / %s ms | %s | %.1f (%.1f) | %s |\n",
+				percent(o.ResidualLoss), percent(o.ResidualLossLate), percent(o.AudioResidualLoss), short(o.DelayP50), short(o.DelayP99),
 				o.overhead(), o.CPU, o.CPUNet, r.notes(o))
 		}
 	}
@@ -53,6 +53,14 @@ func percent(share float64) string {
 	default:
 		return fmt.Sprintf("%.2f %%", share*100)
 	}
+}
+
+// short keeps the digits of a delay in milliseconds that matter: what a hop adds is less than one.
+func short(ms float64) string {
+	if ms < 10 {
+		return fmt.Sprintf("%.2f", ms)
+	}
+	return fmt.Sprintf("%.1f", ms)
 }
 
 // notes says what a reader should know before trusting a line.
