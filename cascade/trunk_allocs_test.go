@@ -10,12 +10,13 @@ import (
 )
 
 // What a packet allocates between two nodes over real sockets, both sides together: nothing over direct media, but for
-// what ticks; eleven times in quic-go as a QUIC DATAGRAM. The race detector makes pools forget.
+// what ticks; eleven times in quic-go as a QUIC DATAGRAM. On a quiet machine it is 0.001 and 10.5; one that stalls ticks
+// more often to a packet. The race detector makes pools forget.
 func TestTrunkAllocs(t *testing.T) {
 	for name, tc := range map[string]struct {
 		direct bool
 		budget float64
-	}{"direct": {true, 0.1}, "datagrams": {false, 16}} {
+	}{"direct": {true, 0.5}, "datagrams": {false, 24}} {
 		t.Run(name, func(t *testing.T) {
 			x := newTrunk(t, tc.direct)
 			carry := func(frames int) {

@@ -35,7 +35,7 @@ func newTrunk(t testing.TB, direct bool) *trunk {
 	require.Eventually(t, func() bool {
 		l := x.from.Links()
 		return x.cam.Subscribers() == 1 && len(l) == 1 && l[0].Up && l[0].Lanes > 0
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	return x
 }
 
