@@ -23,7 +23,7 @@ type Result struct {
 	ForwardedPackets uint64 `json:"forwarded_packets"`
 	PacketsPerSecond uint64 `json:"packets_per_second"`
 	Bitrate          uint64 `json:"bitrate_bps"` // all subscribers together
-	// Loss is the share of packets missing in the sequence numbers subscribers saw. Nothing is asked for again.
+	// Loss is the share of packets missing in the sequence numbers subscribers saw. Packets are asked for again until the first picture is whole, not after it.
 	Loss float64 `json:"loss"`
 
 	// CPUPerPacket is the servers' processor time for each forwarded packet, in microseconds; CPUCores how many cores that is. RSS

@@ -129,6 +129,11 @@ func TestStreamSample(t *testing.T) {
 		}
 	}
 	require.Equal(t, 100, n)
+	require.Zero(t, x.gap, "after the first picture nothing is asked for again")
+	y := stream{video: true}
+	y.take(rtpPacket(65534, 0), 1, 0, 4)
+	y.take(rtpPacket(2, 0), 1, 0, 4)
+	require.EqualValues(t, []uint16{65535, 3}, []uint16{y.gapAt, y.gap})
 	_, ok := x.arrivedAt(3)
 	require.False(t, ok)
 }
@@ -138,6 +143,10 @@ func TestFrameHunt(t *testing.T) {
 	require.False(t, h.take(1, 10, true, false), "the end of something")
 	require.False(t, h.take(2, 20, false, true))
 	require.False(t, h.take(4, 20, true, false), "a packet is missing")
+	late := frameHunt{}
+	require.False(t, late.take(65535, 20, false, true))
+	require.False(t, late.take(1, 20, true, false))
+	require.True(t, late.take(0, 20, false, false), "it came late")
 	require.False(t, h.take(5, 30, false, true))
 	require.False(t, h.take(6, 30, false, false))
 	require.True(t, h.take(7, 30, true, false))

@@ -21,6 +21,8 @@ type stream struct {
 	freezes   int
 	frozen    time.Duration
 
+	gapAt, gap uint16 // packets just found missing before the first picture, and how many; 0: none
+
 	decoded bool // a whole keyframe was seen: from now on a sample is decrypted
 	arrived [arrivals]arrival
 	next    int
@@ -52,6 +54,9 @@ func (s *stream) take(b []byte, now, quiet time.Duration, sample int) bool {
 		s.firstAt, s.base = now, 1<<32|uint64(seq)
 		s.highest, s.timestamp, s.frameAt = s.base, timestamp, now
 	} else if ahead := int16(seq - uint16(s.highest)); ahead > 0 {
+		if ahead > 1 && s.video && !s.decoded {
+			s.gapAt, s.gap = uint16(s.highest)+1, uint16(ahead)-1
+		}
 		s.highest += uint64(ahead)
 	}
 	if s.video && int32(timestamp-s.timestamp) > 0 {
@@ -103,22 +108,25 @@ func (s *stream) expected() uint64 {
 	return s.highest - s.base + 1
 }
 
-// frameHunt looks for the first whole keyframe in what arrives in order.
+// frameHunt looks for the first whole keyframe.
 type frameHunt struct {
-	in        bool
-	timestamp uint32
-	next      uint16
+	in         bool
+	timestamp  uint32
+	start, end uint16 // sequence numbers: of its first packet and after its last one; equal while that is not known
+	have       map[uint16]bool
 }
 
-// take reports whether a packet completes a keyframe whose every packet was seen.
+// take reports whether a packet completes a keyframe, whose packets may come in any order after the first.
 func (h *frameHunt) take(seq uint16, timestamp uint32, marker, keyStart bool) bool {
-	switch {
-	case keyStart:
-		*h = frameHunt{in: true, timestamp: timestamp, next: seq + 1}
-	case h.in && timestamp == h.timestamp && seq == h.next:
-		h.next++
-	default:
-		h.in = false
+	if keyStart && (!h.in || int32(timestamp-h.timestamp) > 0) {
+		*h = frameHunt{in: true, timestamp: timestamp, start: seq, end: seq, have: map[uint16]bool{}}
 	}
-	return h.in && marker
+	if !h.in || timestamp != h.timestamp {
+		return false
+	}
+	h.have[seq] = true // as many as there are packets of one frame
+	if marker {
+		h.end = seq + 1
+	}
+	return h.end != h.start && len(h.have) == int(h.end-h.start)
 }

@@ -43,6 +43,8 @@ type subscriber struct {
 	wg     sync.WaitGroup
 	got    chan struct{} // closed at the first packet
 
+	missing chan missing // to be asked for again
+
 	tiles  map[string]tile // of the sources it shows; owned by the signalling reader
 	heard  map[string]bool // audio sources it asked for; owned by the signalling reader
 	layout []tile          // tiles still free; owned by the signalling reader
@@ -64,7 +66,7 @@ func (l *load) subscribe(ctx context.Context, url, room, name string) (*subscrib
 	ctx, cancel := context.WithTimeout(ctx, l.sc.Patience)
 	defer cancel()
 	s := &subscriber{
-		load: l, name: name, url: url, began: l.now(), got: make(chan struct{}), tiles: map[string]tile{}, heard: map[string]bool{},
+		load: l, name: name, url: url, began: l.now(), got: make(chan struct{}), missing: make(chan missing, 64), tiles: map[string]tile{}, heard: map[string]bool{},
 		layout: layouts[l.sc.Layout],
 	}
 	s.ctx, s.cancel = context.WithCancel(l.ctx)
@@ -257,7 +259,15 @@ func (s *subscriber) media(b []byte, now time.Duration) bool {
 			s.frameAt = now
 		}
 	}
-	return x.take(b, now, time.Duration(s.load.quiet.Load()), s.load.sc.Sample)
+	decrypt := x.take(b, now, time.Duration(s.load.quiet.Load()), s.load.sc.Sample)
+	if x.gap > 0 {
+		select {
+		case s.missing <- missing{x.ssrc, x.gapAt, x.gap}:
+		default: // too many at once: the picture is asked for anew
+		}
+		x.gap = 0
+	}
+	return decrypt
 }
 
 // stream finds a stream or begins one, within reason.
@@ -353,7 +363,24 @@ func rtpHeader(b []byte) int {
 	return n
 }
 
-// report sends receiver reports, without which servers take a client for dead or deaf.
+// missing are packets of a first picture that did not come.
+type missing struct {
+	ssrc     uint32
+	first, n uint16
+}
+
+// again asks for packets once more (RFC 4585 §6.2.1).
+func (s *subscriber) again(m missing) {
+	var seqs []uint16
+	for i := range min(m.n, 128) {
+		seqs = append(seqs, m.first+i)
+	}
+	_ = s.pc.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{
+		SenderSSRC: 1, MediaSSRC: m.ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(seqs),
+	}})
+}
+
+// report sends receiver reports, without which servers take a client for dead or deaf, and asks for what is missing.
 func (s *subscriber) report() {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
@@ -361,6 +388,9 @@ func (s *subscriber) report() {
 		select {
 		case <-s.ctx.Done():
 			return
+		case m := <-s.missing:
+			s.again(m)
+			continue
 		case <-tick.C:
 		}
 		rr := &rtcp.ReceiverReport{SSRC: 1}
