@@ -39,7 +39,7 @@
 // A link ends with its control stream; its lanes end with it and are dialled again while it lasts.
 //
 // Locks: receiver.turn and remote.writeMu are held over the sinks, which never block; receiver.mu is taken inside the
-// former, and whatever a sink takes, a sender.mu for one. Otherwise none is ever taken inside another; in particular
+// former, and whatever a sink takes, a sendFlow.beginMu and a sender.mu for two, the one around the other. Otherwise none is ever taken inside another; in particular
 // link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
 //
 // # Liveness
@@ -53,7 +53,8 @@
 // # Units and limits
 //
 // Times inside are monotonic durations since New. A link keeps 4096 packets or a second for retransmission; repair
-// altogether may take 27 bytes in a hundred of what is sent; 64 halves of oversized packets; 16 lanes; Config.MaxFlows flows each way. Garbage is
+// altogether may take 27 bytes in a hundred of what is sent; 64 halves of oversized packets; 16 lanes; Config.MaxFlows flows each way. A flow
+// begins with 128 kB of what is kept since the latest keyframe; 250 packets of a stream are left out in a row. Garbage is
 // counted and ignored up to Config.GarbageLimit a second; beyond, or for a control message no honest node sends, the
 // link is closed and the peer not welcome for five seconds. A path has three hops at most.
 //

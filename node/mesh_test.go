@@ -107,6 +107,44 @@ func TestFlowsFollowWatchers(t *testing.T) {
 	bob.gets(t, alice)
 }
 
+// The publisher's own node knows what the whole mesh wants, and its client is told: nothing while everybody hides it, whatever
+// region they are in, and something again with the first who shows it.
+func TestPublisherLearnsWhatOtherRegionsWant(t *testing.T) {
+	nodes := startMesh(t, "us-east", "eu-west", "ap-south")
+	alice := join(t, nodes[0], "hidden", "alice", personOptions{})
+	bob := join(t, nodes[1], "hidden", "bob", personOptions{silent: true})
+	chandra := join(t, nodes[2], "hidden", "chandra", personOptions{silent: true})
+	bob.gets(t, alice)
+	chandra.gets(t, alice)
+	camera := alice.LocalParticipant.GetTrackPublication(livekit.TrackSource_CAMERA).SID()
+	wanted := func(want bool) func() bool {
+		return func() bool {
+			return (nodes[0].localMedia(mesh.SourceID(camera)).Demand().Encodings != 0) == want
+		}
+	}
+	show := func(p *person, on bool) {
+		for _, pub := range p.GetParticipantByIdentity("alice").TrackPublications() {
+			if pub.Kind() == lksdk.TrackKindVideo {
+				pub.(*lksdk.RemoteTrackPublication).SetEnabled(on)
+			}
+		}
+	}
+	require.True(t, wanted(true)())
+	show(bob, false)
+	time.Sleep(2 * time.Second) // longer than a flow lingers
+	require.True(t, wanted(true)(), "the other region watches")
+	show(chandra, false)
+	require.Eventually(t, wanted(false), 10*time.Second, 20*time.Millisecond, "nobody does")
+	require.Eventually(t, func() bool {
+		was := chandra.counter("alice", "video").Load()
+		time.Sleep(200 * time.Millisecond)
+		return chandra.counter("alice", "video").Load() == was
+	}, 10*time.Second, time.Millisecond)
+	show(bob, true)
+	require.Eventually(t, wanted(true), 10*time.Second, 20*time.Millisecond)
+	bob.gets(t, alice)
+}
+
 func flows(n *testNode) int {
 	total := 0
 	for _, l := range n.cascade.Links() {

@@ -12,8 +12,11 @@
 //
 //   - Pool, Packet: counted buffers; read once, retain to keep, release when done.
 //   - Source, Subscription: the encodings of one camera, microphone or screen, and what one consumer wants of them.
-//   - Stream: one RTP stream (RFC 3550 §3): one SSRC, one direction, with cache and statistics.
-//   - Rewriter: continuous sequence numbers, timestamps and VP8 picture IDs over switches, at the last hop only.
+//   - Stream: one RTP stream (RFC 3550 §3): one SSRC, one direction, with cache and statistics. Stream.Replay is what a
+//     decoder can start from: the newest keyframe and all that came since.
+//   - KeyframeGate: one request for a keyframe in place of many. VoiceGate: which audio nobody needs to hear.
+//   - Rewriter: continuous sequence numbers, timestamps and VP8 picture IDs over switches, over what was left out on
+//     purpose, and from the past to the present, at the last hop only.
 //   - Queue, Cache, Unwrapper: the bounded ring, the retransmission store, the 16/32 → 64-bit extension.
 //
 // # Goroutines
@@ -24,10 +27,11 @@
 // # Units and limits
 //
 // A packet holds at most MaxPacketBytes. A source has at most MaxEncodings encodings, index 0 the smallest.
-// Arrival times are monotonic durations since an arbitrary start of the process.
+// Arrival times are monotonic durations since an arbitrary start of the process. 512 packets, 384 kB and six seconds of
+// video are kept to start from.
 //
 // # References
 //
 // RFC 3550 (RTP), RFC 7656 (taxonomy), RFC 7667 §3.7 (Selective Forwarding Middlebox), RFC 7741 (VP8 payload),
-// RFC 8285 (header extensions).
+// RFC 8285 (header extensions), RFC 6464 (audio levels).
 package rtpstream
