@@ -179,7 +179,7 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 		s.mu.Unlock()
 		return
 	}
-	if p.Past { // for who begins: see catchUp
+	if p.Past && int(p.Stream.Encoding) != s.rewriter.Current() { // for who begins: see catchUp; else it fills a gap
 		s.mu.Unlock()
 		return
 	}

@@ -58,6 +58,7 @@ type bench struct {
 	pool     rtpstream.Pool
 	seq      uint16
 	now      time.Duration // of what is written
+	past     bool          // so is what is written
 	payload  []byte
 	reports  [][]rtcp.Packet
 }
@@ -110,7 +111,7 @@ func (x *bench) put(encoding uint8, payload []byte) {
 	if err := p.Parse(len(raw)); err != nil {
 		x.t.Fatal(err)
 	}
-	p.Arrival = x.now
+	p.Arrival, p.Past = x.now, x.past
 	p.MarkVP8()
 	x.media.Stream(encoding).Write(p)
 	p.Release()
@@ -322,6 +323,31 @@ func TestSenderRaisesTemporalLayersAtSyncFrames(t *testing.T) {
 	x.s.want(Wanted{Quality: 0}, 1)
 	write(0, false, true)
 	sent(true, true, true, true)
+	for i := 1; i < len(x.w.list); i++ {
+		require.Equal(t, x.w.list[i-1].header.SequenceNumber+1, x.w.list[i].header.SequenceNumber)
+	}
+}
+
+// What another node kept fills the gap of a picture that is there, and begins none by itself.
+func TestSenderAndThePastOfAnotherNode(t *testing.T) {
+	x := newBench(t, mesh.Video, 1, binding{ssrc: 7, payloadType: 96})
+	past := func(key bool) {
+		x.past = true
+		x.write(0, key)
+		x.past = false
+		x.drain(1)
+	}
+	past(true)
+	past(false)
+	require.Empty(t, x.w.list, "it would look like a delay")
+	x.write(0, false)
+	x.drain(1)
+	require.Len(t, x.w.list, 3, "from the past to the present")
+	past(false) // after an outage
+	past(false)
+	x.write(0, false)
+	x.drain(1)
+	require.Len(t, x.w.list, 6)
 	for i := 1; i < len(x.w.list); i++ {
 		require.Equal(t, x.w.list[i-1].header.SequenceNumber+1, x.w.list[i].header.SequenceNumber)
 	}
