@@ -56,6 +56,7 @@ type counters struct {
 	parity               atomic.Uint64 // symbols sent
 	copies               atomic.Uint64 // of audio packets, sent
 	overhead             atomic.Uint64 // bytes of all three
+	padding              atomic.Uint64 // bytes sent to see whether the path carries more
 	restored             atomic.Uint64 // lost packets made of parity symbols
 	repaired             atomic.Uint64 // lost packets that came after a NACK, or out of parity
 	lost                 atomic.Uint64 // lost packets that never came

@@ -55,6 +55,8 @@ type link struct {
 	controlHeard atomic.Int64  // monotonic time of the last control message
 	heard        atomic.Int64  // monotonic time of the last datagram on any lane
 	garbage      atomic.Int64  // in this second
+	replan       atomic.Bool   // the layer budget has to be looked at
+	withheld     atomic.Int32  // flows that are not sent in full
 	bytesIn      atomic.Uint32 // of datagrams on all lanes, modulo 2³²
 	features     atomic.Uint32 // what the peer understands
 	lossOut      atomic.Uint32

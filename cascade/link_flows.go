@@ -35,7 +35,12 @@ func (l *link) dispatch(m *cascadepb.LinkMessage) bool {
 		}
 	case *cascadepb.LinkMessage_KeyframeRequest:
 		l.serveKeyframe(b.KeyframeRequest)
+	case *cascadepb.LinkMessage_FlowLimit:
+		l.limitFlow(b.FlowLimit.GetFlowId(), rtpstream.AllEncodings&rtpstream.EncodingSet(b.FlowLimit.GetEncodings()))
 	case *cascadepb.LinkMessage_FlowAccept:
+		if l.rx.flow(b.FlowAccept.GetFlowId()) != nil {
+			l.limitFlow(b.FlowAccept.GetFlowId(), rtpstream.AllEncodings) // what another peer said before holds no more
+		}
 		l.event(b.FlowAccept.GetFlowId(), eventAccepted, 0)
 	case *cascadepb.LinkMessage_FlowRefuse:
 		l.event(b.FlowRefuse.GetFlowId(), eventRefused, b.FlowRefuse.GetReason())
@@ -102,9 +107,10 @@ func (l *link) openFlow(m *cascadepb.FlowOpen) bool {
 			reason = cascadepb.RefuseReason_REFUSE_REASON_UNKNOWN_SOURCE
 		}
 	}
-	f := &sendFlow{id: id, room: room, source: source, link: l, path: path, hops: m.GetHops()}
+	f := &sendFlow{id: id, room: room, source: source, link: l, path: path, hops: m.GetHops(), toldLimit: rtpstream.AllEncodings}
 	f.encodings.Store(m.GetDemand().GetEncodings())
 	f.twin.Store(m.GetTwin())
+	f.limit = layerEverything
 	if reason == 0 {
 		reason = l.c.relay(src, f)
 	}

@@ -58,6 +58,7 @@ type ticker struct {
 	nextTell    time.Duration
 	toldUpDowns uint64
 
+	layers       layerTicker
 	reportedAt   time.Duration // last report to the peer
 	reportedLast uint32        // its Packets
 }
@@ -70,6 +71,9 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 	}
 	if l.sourceEnded.Swap(false) {
 		l.news()
+	}
+	if l.replan.Swap(false) {
+		t.planLayers(now)
 	}
 	if now >= t.nextSecond {
 		t.second(now)
@@ -107,6 +111,8 @@ func (t *ticker) round(now time.Duration) {
 	}
 	t.tell(now)
 	l.news()
+	t.measureLayers(now)
+	t.planLayers(now)
 }
 
 // measure tells the peer of the loss on its way here, and plans for the loss it told of.
@@ -123,6 +129,10 @@ func (t *ticker) measure(now time.Duration) {
 	t.rates.round(offered, drained, now)
 	l.offered.Store(uint64(t.rates.offered))
 	l.drained.Store(uint64(t.rates.drained))
+	l.tx.limitRate(l.unlimited(), now)
+	if !l.knowsRate() && l.tx.guess(rtt, float64(l.lossOut.Load())/65535, now) {
+		l.replan.Store(true)
+	}
 	t.planLanes(rtt, loss, now)
 }
 

@@ -190,7 +190,7 @@ func (s *sender) dueLocked(now time.Duration) time.Duration {
 	due, paced := r.enc.due(), time.Duration(0)
 	if !s.pace.ready(now, false) {
 		paced = s.pace.due(now)
-		if !s.sched.empty() {
+		if !s.sched.empty() || s.rate.on && s.rate.ctl.padding() {
 			due = min(due, paced)
 		}
 	}

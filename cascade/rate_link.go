@@ -1,8 +1,163 @@
 package cascade
 
-import "time"
+import (
+	"time"
+
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+)
+
+// What stands between a link and its rateControl.
+const (
+	ratePadBytes   = 1000 // of one padding frame
+	rateQueueBytes = 16 << 10
+	rateStale      = 1 << 20 // packets back that a report cannot mean any more
+)
+
+// linkRate is the rate of a link's outgoing half: what reports say, unwrapped and set beside what was sent. It is
+// guarded by the sender's mutex.
+type linkRate struct {
+	on   bool // the lanes have no windows: this is the only limit
+	ctl  rateControl
+	log  rateLog
+	pool rtpstream.Pool // of padding
+
+	known          bool // a report came
+	last           rateReport
+	clock          time.Duration
+	bytes, packets uint64
+}
 
 // reported takes what the peer says of what came.
 func (l *link) reported(r rateReport, now time.Duration) {
-	_, _ = r, now
+	if l.tx.reported(r, l.roundTrip(), now) {
+		l.replan.Store(true)
+		l.tx.wake()
+	}
+}
+
+// reported says whether less may be sent than before, or a new state is to be told of.
+func (s *sender) reported(r rateReport, rtt, now time.Duration) (less bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := &s.rate
+	back := uint64(uint32(s.next) - r.Seq) // modulo 2³²
+	if back == 0 || back > rateStale || back >= s.next {
+		return false // of a packet that was never sent
+	}
+	if q.known {
+		past := int32(r.Clock - q.last.Clock)
+		if past <= 0 {
+			return false // overtaken by a newer one
+		}
+		q.clock += time.Duration(past) * time.Microsecond
+		q.bytes += uint64(r.Bytes - q.last.Bytes)
+		q.packets += uint64(r.Packets - q.last.Packets)
+	}
+	q.known, q.last = true, r
+	mark, ok := q.log.find(s.next - back)
+	if !ok {
+		return false
+	}
+	return s.judge(rateSample{
+		clock: q.clock, delay: q.clock - time.Duration(r.Age)*time.Microsecond - mark.at, sentAt: mark.at,
+		seq: s.next - back, sent: mark.bytes, bytes: q.bytes, packets: q.packets,
+	}, rtt, now)
+}
+
+// guess makes a sample of the round trip and the loss a peer tells of that knows no reports. The queue of the way back
+// counts with it, and what came is what was not lost.
+func (s *sender) guess(rtt time.Duration, loss float64, now time.Duration) (less bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := &s.rate
+	seq := s.next - 1
+	if rtt == 0 || q.ctl.n > 0 && seq <= q.ctl.sample(0).seq {
+		return false
+	}
+	if q.ctl.n > 0 {
+		last := q.ctl.sample(0)
+		q.bytes += uint64(float64(s.drained-last.sent) * (1 - loss))
+		q.packets += uint64(float64(seq-last.seq) * (1 - loss))
+	}
+	return s.judge(rateSample{clock: now, delay: rtt, sentAt: now, seq: seq, sent: s.drained, bytes: q.bytes, packets: q.packets}, rtt, now)
+}
+
+func (s *sender) judge(sample rateSample, rtt, now time.Duration) (less bool) {
+	q := &s.rate
+	before, phase := q.ctl.budget(), q.ctl.phase
+	q.ctl.report(sample, rtt, now)
+	s.setPace(now)
+	after := q.ctl.budget()
+	return q.on && (phase != q.ctl.phase || after != 0 && after < before)
+}
+
+// limitRate says whether the link's own rate is its only limit.
+func (s *sender) limitRate(on bool, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rate.on = on
+	s.setPace(now)
+}
+
+// setPace follows the estimate. The mutex is held.
+func (s *sender) setPace(now time.Duration) {
+	if !s.rate.on {
+		s.pace.set(0, now)
+		s.sched.maxBytes = s.queueBytes
+		return
+	}
+	rate := s.rate.ctl.pace()
+	s.pace.set(rate, now)
+	s.sched.maxBytes = min(max(int(float64(rate)/8*s.videoDelay.Seconds()), rateQueueBytes), s.queueBytes)
+}
+
+// left notes a packet that leaves under a link sequence number. The mutex is held.
+func (q *linkRate) left(seq, drained uint64, now time.Duration) {
+	q.log.sent(rateMark{seq: seq, bytes: drained, at: now})
+}
+
+// draining reports whether a queue of our making is being let empty: what can be done without is not repaired then.
+func (q *linkRate) draining() bool { return q.on && q.ctl.drain.on }
+
+// pad fills what the pacer would let through and media does not take, while the path is probed. The mutex is held.
+func (s *sender) pad(now time.Duration) {
+	if !s.rate.on || !s.rate.ctl.padding() {
+		return
+	}
+	for s.sched.empty() && s.pace.ready(now, false) && s.room(now, false) {
+		p := s.rate.pool.Get()
+		clear(p.Buffer()[:ratePadBytes])
+		it := item{pkt: p, half: halfPadding, size: ratePadBytes, class: classRest}
+		s.pace.spend(ratePadBytes)
+		s.stats.padding.Add(ratePadBytes)
+		s.enqueue(it, s.pick(now, nil, false))
+	}
+}
+
+// rateState is what the link's rate is like, for plans and for status.
+type rateState struct {
+	phase    ratePhase
+	estimate Bitrate // 0 when there is no limit
+	budget   Bitrate // 0 when there is no limit
+	queue    time.Duration
+	repair   uint64 // bytes sent so far
+	drained  uint64 // bytes sent so far, all
+}
+
+func (s *sender) rateState() rateState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := &s.rate
+	st := rateState{phase: rateUnlimited, queue: q.ctl.queue, repair: s.stats.overhead.Load(), drained: s.drained}
+	if q.on && q.ctl.phase != rateUnlimited {
+		st.phase, st.estimate, st.budget = q.ctl.phase, Bitrate(q.ctl.estimate), q.ctl.budget()
+	}
+	return st
+}
+
+// want says what would be sent if all of it fitted, 0 when it does, and with one step up.
+func (s *sender) want(all, next Bitrate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rate.ctl.want(all, next)
 }

@@ -12,6 +12,9 @@ const queueSlots = 1024
 // halfParity marks a parity symbol.
 const halfParity = 3
 
+// halfPadding marks a padding frame.
+const halfPadding = 4
+
 // item is one RTP packet, or one half of it, on its way out. It owns a reference to its packet.
 type item struct {
 	pkt            *rtpstream.Packet
@@ -22,9 +25,9 @@ type item struct {
 	past           bool  // kept since the latest keyframe, for a receiver that begins
 	withheld       uint8 // packets of the stream right before this one that were left out on purpose
 	compact        bool  // the peer takes short headers
-	half           uint8 // 0 whole, 1 first, 2 second half, 3 no RTP packet at all but a parity symbol
+	half           uint8 // 0 whole, 1 first, 2 second half; no RTP packet at all: 3 a parity symbol, 4 padding
 	graded         bool  // of a parity symbol: of a graded block
-	size           int   // of a parity symbol: bytes of its frame's body, which are at the front of the buffer
+	size           int   // of these: bytes of its frame's body, which are at the front of the buffer
 	avoid          *lane // of a retransmission: the lane it was lost on
 	queued         time.Duration
 	deadline       time.Duration
@@ -35,7 +38,7 @@ func (it *item) urgent() bool { return it.class == classAudio && !it.retransmiss
 
 // rtp is what of the packet travels in this item.
 func (it *item) rtp() []byte {
-	if it.half == halfParity {
+	if it.half >= halfParity {
 		return it.pkt.Buffer()[:it.size]
 	}
 	raw := it.pkt.Raw()

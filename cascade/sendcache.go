@@ -62,6 +62,12 @@ func (c *sendCache) repeat(seq uint64, now, minGap time.Duration) (it item, why 
 	return it, 0, true
 }
 
+// dispensable reports whether few packets build on one.
+func (c *sendCache) dispensable(seq uint64) bool {
+	slot := &c.slots[seq%sendCachePackets]
+	return slot.pkt != nil && slot.seq == seq && slot.class == classRest
+}
+
 // spend takes bytes of repair that need not ask off the budget.
 func (c *sendCache) spend(bytes int) { c.budget = max(c.budget-bytes, -budgetMax) }
 

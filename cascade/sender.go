@@ -16,6 +16,7 @@ import (
 type sender struct {
 	videoDelay, audioDelay time.Duration
 	suspectAfter           time.Duration
+	queueBytes             int
 	stats                  *counters
 	queueDelay             prometheus.Observer
 	kick                   chan struct{} // capacity 1: due is earlier than it was
@@ -33,6 +34,7 @@ type sender struct {
 	sampled   uint   // packets, to observe the delay of every sixteenth
 	repair    outgoingRepair
 	pace      pacer
+	rate      linkRate
 	nextAge   time.Duration
 	offered   uint64 // bytes of RTP flows brought
 	drained   uint64 // bytes of datagrams lanes took
@@ -44,6 +46,7 @@ func newSender(cfg Config, stats *counters, queueDelay prometheus.Observer) *sen
 		videoDelay:   cfg.QueueDelay,
 		audioDelay:   cfg.AudioQueueDelay,
 		suspectAfter: cfg.SuspectAfter,
+		queueBytes:   cfg.QueueBytes,
 		stats:        stats,
 		queueDelay:   queueDelay,
 		sched:        newScheduler(cfg.QueueBytes, stats),
@@ -99,6 +102,7 @@ func (s *sender) accept(f *sendFlow, p *rtpstream.Packet, past bool, now time.Du
 		return false
 	}
 	s.offered += uint64(len(p.Raw()))
+	f.layerBytes[p.Stream.Encoding%rtpstream.MaxEncodings][min(p.Temporal, layerTemporals-1)] += uint64(len(p.Raw()))
 	it := item{pkt: p.Retain(), flow: f, compact: s.repair.compact, queued: now, deadline: now + s.videoDelay, past: past, withheld: before}
 	switch {
 	case f.audio:
@@ -151,6 +155,10 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 	if back == 0 || back > sendCachePackets || back >= s.next {
 		return
 	}
+	if s.rate.draining() && s.cache.dispensable(s.next-back) {
+		s.stats.drop(dropBudget)
+		return
+	}
 	it, why, ok := s.cache.repeat(s.next-back, now, rtt/2)
 	if !ok {
 		if why == dropBudget {
@@ -170,6 +178,7 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 func (s *sender) pump(now time.Duration) {
 	s.pumpRing(now, true, classAudio, classAudio)
 	s.pumpRing(now, false, classAudio+1, numClasses-1)
+	s.pad(now)
 }
 
 func (s *sender) pumpRing(now time.Duration, urgent bool, from, to class) {
@@ -262,6 +271,7 @@ func (s *sender) send(it item, l *lane, now time.Duration) {
 	it.seq = s.next
 	s.next++
 	s.cache.put(it, l, now)
+	s.rate.left(it.seq, s.drained, now)
 	s.pace.spend(len(it.rtp()) + mediaHeaderBytes)
 	s.enqueue(it, l)
 	s.protect(&it, now)
@@ -310,9 +320,12 @@ func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
 
 // append appends the item's frame.
 func (it *item) append(b []byte, last bool) []byte {
-	if it.half == halfParity {
+	switch it.half {
+	case halfParity:
 		h := parityHeader{Graded: it.graded}
 		return append(appendFrameHead(b, h.kind(), it.size, last), it.rtp()...)
+	case halfPadding:
+		return append(appendFrameHead(b, framePadding, it.size, last), it.rtp()...)
 	}
 	h := it.header()
 	if it.compact && h.fits() {
@@ -431,6 +444,10 @@ func (s *sender) tick(now time.Duration) {
 	if now >= s.nextAge {
 		s.cache.age(now)
 		s.nextAge = now + ageEvery
+	}
+	if s.rate.on {
+		s.rate.ctl.tick(now)
+		s.setPace(now)
 	}
 	s.pump(now)
 	s.mend(now, 0)

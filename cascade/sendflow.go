@@ -35,12 +35,12 @@ type sendFlow struct {
 	audio  bool
 	link   *link
 
-	sub         *rtpstream.Subscription
-	given       rtpstream.EncodingSet // subscribed to; setDemand only
-	sparse      bool                  // the peer understands that packets were left out on purpose
-	maxTemporal atomic.Uint32
-	twin        atomic.Bool   // it reaches the puller by another path as well
-	encodings   atomic.Uint32 // demanded, for status
+	sub       *rtpstream.Subscription
+	sparse    bool          // the peer understands that packets were left out on purpose
+	twin      atomic.Bool   // it reaches the puller by another path as well
+	encodings atomic.Uint32 // demanded, for status
+	flowLimit
+	toldLimit rtpstream.EncodingSet // what the peer knows can come; ticker only
 
 	clocks   [rtpstream.MaxEncodings]atomic.Pointer[rtpstream.SenderClock] // last ones sent
 	keyframe [rtpstream.MaxEncodings]atomic.Int64                          // last request taken, a time.Duration
@@ -56,17 +56,22 @@ type sendFlow struct {
 	path []mesh.NodeID // guarded by Cascade.mu; written by readControl only
 	hops uint32        // the same
 
-	enc    [rtpstream.MaxEncodings]sendEncoding // guarded by sender.mu
-	closed bool                                 // guarded by sender.mu
+	enc        [rtpstream.MaxEncodings]sendEncoding           // guarded by sender.mu
+	layerBytes [rtpstream.MaxEncodings][layerTemporals]uint64 // brought; guarded by sender.mu
+	closed     bool                                           // guarded by sender.mu
 }
 
 var (
-	_ rtpstream.Sink  = (*sendFlow)(nil)
-	_ rtpstream.Ender = (*sendFlow)(nil)
+	_ rtpstream.Sink    = (*sendFlow)(nil)
+	_ rtpstream.Ender   = (*sendFlow)(nil)
+	_ rtpstream.Limited = (*sendFlow)(nil)
 )
 
 // WritePacket queues a packet for the peer. It never blocks.
 func (f *sendFlow) WritePacket(p *rtpstream.Packet) {
+	if !f.passes(p.Stream.Encoding, 0) {
+		return
+	}
 	if floor := &f.floor[p.Stream.Encoding%rtpstream.MaxEncodings]; p.ExtSeq <= floor.Load() {
 		f.beginMu.Lock() // until what comes before it is sent
 		sent := p.ExtSeq <= floor.Load()
@@ -106,24 +111,17 @@ func (f *sendFlow) waits() bool { return f.encodings.Load() == 0 }
 // leavesOut reports whether the peer has no use for a packet: of a temporal layer above what it wants, or of somebody
 // who does not speak. To a peer that would take the gap for loss everything is sent.
 func (f *sendFlow) leavesOut(p *rtpstream.Packet) bool {
-	return f.sparse && (p.Quiet || uint32(p.Temporal) > f.maxTemporal.Load())
+	return f.sparse && (p.Quiet || !f.passes(p.Stream.Encoding, p.Temporal))
 }
 
-// setDemand takes what the peer wants. Encodings it has nothing of begin with what is kept since their latest keyframe,
-// in front of what comes, or else with a keyframe.
+// setDemand takes what the peer wants.
 func (f *sendFlow) setDemand(m *cascadepb.Demand) {
 	d := rtpstream.Demand{
 		Encodings:   rtpstream.EncodingSet(m.GetEncodings() & (1<<rtpstream.MaxEncodings - 1)),
 		MaxTemporal: uint8(min(m.GetMaxTemporal(), rtpstream.AllTemporal)),
 	}
-	begin := rtpstream.EncodingSet(m.GetReplay()) & d.Encodings &^ f.given
-	f.given = d.Encodings
-	if f.audio {
-		begin = 0
-	}
-	f.maxTemporal.Store(uint32(d.MaxTemporal))
 	waited := f.encodings.Swap(uint32(d.Encodings)) == 0
-	f.subscribe(d, begin)
+	f.demand(d, rtpstream.EncodingSet(m.GetReplay()))
 	if waited != (d.Encodings == 0) {
 		f.link.c.reachChanged(f.sub.Source())
 	}
@@ -193,6 +191,9 @@ func (f *sendFlow) mend(now time.Duration) {
 		f.sub.RequestKeyframe(uint8(e), rtpstream.KeyframeForRepair)
 	}
 }
+
+// AvailableChanged implements rtpstream.Limited: the ticker plans anew, and tells the peer.
+func (f *sendFlow) AvailableChanged() { f.link.replan.Store(true); f.link.tx.wake() }
 
 // SourceEnded implements rtpstream.Ender: the ticker tells the peer.
 func (f *sendFlow) SourceEnded() { f.link.sourceEnded.Store(true); f.link.tx.wake() }

@@ -2,6 +2,7 @@ package cascade
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -23,6 +24,9 @@ type LinkStatus struct {
 	Drained Bitrate // of datagrams the lanes take, repair included
 	Room    Bitrate // what the lanes' congestion windows let through; 0 when not known
 
+	Rate     RateStatus
+	Withheld int // flows of which this link does not carry all that is wanted
+
 	LossIn       float64 // share of incoming packets lost before repair, 0 to 1
 	LossRepaired float64 // share of incoming packets lost after repair, 0 to 1
 	LossOut      float64 // share of outgoing packets the peer says were lost before repair, 0 to 1
@@ -42,6 +46,19 @@ type LinkStatus struct {
 
 	keyframesIn, keyframesOut, replays     uint64
 	linksOpened, linksFailed, flowsRefused uint64
+	wire                                   uint64 // bytes of datagrams sent on this link
+}
+
+// RateStatus is what the link's outgoing path was found to carry.
+type RateStatus struct {
+	State    string        // "unlimited" before it was ever seen full, "limited", or "shared" with flows that keep its queue full
+	Estimate Bitrate       // 0 while unlimited
+	Budget   Bitrate       // for media and its repair; 0 while unlimited
+	Queue    time.Duration // that stands on the path now, by one-way delay
+}
+
+func (r RateStatus) String() string {
+	return fmt.Sprintf("%s, estimate %.2f Mbit/s, queue %v", r.State, float64(r.Estimate)/1e6, r.Queue.Round(time.Millisecond))
 }
 
 // Bitrate is in bits per second.
@@ -94,6 +111,10 @@ func (l *link) status(s *LinkStatus) {
 		s.Room += ln.room()
 	}
 	l.laneMu.Unlock()
+	r := l.tx.rateState()
+	s.Rate = RateStatus{State: r.phase.String(), Estimate: r.estimate, Budget: r.budget, Queue: max(r.queue, 0)}
+	s.wire = r.drained
+	s.Withheld = int(l.withheld.Load())
 	s.Offered, s.Drained = Bitrate(l.offered.Load()), Bitrate(l.drained.Load())
 	s.LossIn, s.LossRepaired = share(&l.lossIn), share(&l.lossRepaired)
 	s.LossOut = float64(l.lossOut.Load()) / 65535

@@ -3,6 +3,7 @@ package rtpstream
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // MaxEncodings is how many simulcast encodings a source may have.
@@ -55,6 +56,7 @@ type Source struct {
 	streams  []*Stream
 	ear      ear // of audio
 	done     chan struct{}
+	withheld atomic.Uint32 // EncodingSet that cannot come, see Available
 
 	mu     sync.Mutex
 	subs   []*Subscription // guarded by mu

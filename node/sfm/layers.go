@@ -74,13 +74,16 @@ type layerChoice struct {
 	sides   []uint32
 	wanted  Wanted
 	ideal   int                                   // by wish alone
-	since   time.Duration                         // when ideal was chosen
+	since   time.Duration                         // when goal was chosen
 	seen    [rtpstream.MaxEncodings]time.Duration // last packet; 0 is never
-	starved bool                                  // ideal sends nothing
+	starved bool                                  // goal sends nothing
+
+	available rtpstream.EncodingSet // what can come
+	goal      int                   // the nearest of it to ideal
 }
 
 func newLayerChoice(src mesh.Source, encodings int, w Wanted, now time.Duration) layerChoice {
-	c := layerChoice{sides: longSides(src, encodings), ideal: noEncoding}
+	c := layerChoice{sides: longSides(src, encodings), ideal: noEncoding, goal: noEncoding, available: rtpstream.AllEncodings}
 	c.want(w, now)
 	return c
 }
@@ -88,8 +91,28 @@ func newLayerChoice(src mesh.Source, encodings int, w Wanted, now time.Duration)
 // want takes a new wish.
 func (c *layerChoice) want(w Wanted, now time.Duration) {
 	c.wanted = w
-	if ideal := chooseEncoding(c.sides, w); ideal != c.ideal {
-		c.ideal, c.since, c.starved = ideal, now, false
+	c.ideal = chooseEncoding(c.sides, w)
+	c.aim(now)
+}
+
+// allow takes what can come: an encoding that cannot is not waited for.
+func (c *layerChoice) allow(set rtpstream.EncodingSet, now time.Duration) {
+	c.available = set
+	c.aim(now)
+}
+
+// aim sets the goal: the ideal encoding, or the best smaller one that can come, or else the smallest.
+func (c *layerChoice) aim(now time.Duration) {
+	goal := c.ideal
+	if goal != noEncoding && !c.available.Has(uint8(goal)) {
+		for e := range len(c.sides) {
+			if c.available.Has(uint8(e)) && (e < c.ideal || goal == c.ideal) {
+				goal = e
+			}
+		}
+	}
+	if goal != c.goal {
+		c.goal, c.since, c.starved = goal, now, false
 	}
 }
 
@@ -98,32 +121,32 @@ func (c *layerChoice) restart(now time.Duration) { c.since, c.starved = now, fal
 
 // target returns the encoding to send now, and what to ask of the source beyond it.
 func (c *layerChoice) target(now time.Duration) (encoding int, alsoAll bool) {
-	if c.ideal == noEncoding {
+	if c.goal == noEncoding {
 		return noEncoding, false
 	}
-	if now-max(c.seen[c.ideal], c.since) < starvedAfter {
+	if now-max(c.seen[c.goal], c.since) < starvedAfter {
 		// A starved encoding counts as back only once it sent something.
-		if !c.starved || c.flows(c.ideal, now) {
+		if !c.starved || c.flows(c.goal, now) {
 			c.starved = false
-			return c.ideal, false
+			return c.goal, false
 		}
 	} else {
 		c.starved = true
 	}
 	if len(c.sides) == 1 {
-		return c.ideal, false
+		return c.goal, false
 	}
-	for e := c.ideal - 1; e >= 0; e-- {
+	for e := c.goal - 1; e >= 0; e-- {
 		if c.flows(e, now) {
 			return e, true
 		}
 	}
-	for e := c.ideal + 1; e < len(c.sides); e++ {
+	for e := c.goal + 1; e < len(c.sides); e++ {
 		if c.flows(e, now) {
 			return e, true
 		}
 	}
-	return c.ideal, true
+	return c.goal, true
 }
 
 func (c *layerChoice) flows(e int, now time.Duration) bool {

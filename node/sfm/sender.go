@@ -56,7 +56,10 @@ type sender struct {
 	rtt         time.Duration       // guarded by mu
 }
 
-var _ rtpstream.Sink = (*sender)(nil)
+var (
+	_ rtpstream.Sink    = (*sender)(nil)
+	_ rtpstream.Limited = (*sender)(nil)
+)
 
 func newSender(e *Endpoint, s Subscribe) *sender {
 	var random [8]byte
@@ -103,6 +106,9 @@ func (s *sender) activate(now time.Duration) {
 	}
 }
 
+// AvailableChanged implements rtpstream.Limited: the egress goroutine chooses anew.
+func (s *sender) AvailableChanged() { s.egress.wake() }
+
 // want takes what the client shows of the source.
 func (s *sender) want(w Wanted, now time.Duration) {
 	s.mu.Lock()
@@ -136,6 +142,7 @@ func (s *sender) retarget(now time.Duration) (waiting bool) {
 		return false
 	}
 	s.mu.Lock()
+	s.choice.allow(s.media.Available(), now)
 	target, all := s.choice.target(now)
 	if target != s.rewriter.Target() {
 		s.rewriter.SetTarget(target)

@@ -1,0 +1,452 @@
+package cascade
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/meshnet"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
+	"github.com/meridian-sfu/meridian/internal/testnet"
+)
+
+// narrows is a call between two nodes over a testnet.Switch, in virtual time: the real meshnet, direct media and all.
+// Microphones and simulcast cameras of node a are watched in full at node b.
+type narrows struct {
+	t      *testing.T
+	sw     *testnet.Switch
+	ca     *meshnet.CA
+	addr   map[mesh.NodeID]netip.AddrPort
+	a, b   *Cascade
+	cams   []*studio
+	path   testnet.Link
+	began  time.Time
+	finish func() // ends production and lets repair end
+}
+
+func (n *narrows) host(id mesh.NodeID) netip.Addr { return n.addr[id].Addr() }
+
+// network starts a meshnet of its own port at a host of the switch.
+func (n *narrows) network(id mesh.NodeID, at netip.AddrPort, setup func(*meshnet.Network)) {
+	t := n.t
+	cert, key, err := n.ca.Issue(id, 24*time.Hour)
+	require.NoError(t, err)
+	identity, err := meshnet.NewIdentity(n.ca.CertPEM(), cert, key)
+	require.NoError(t, err)
+	socket, err := n.sw.Listen(at)
+	require.NoError(t, err)
+	nw, err := meshnet.New(meshnet.DefaultConfig(), identity, socket, quiet(), nil)
+	require.NoError(t, err)
+	nw.SetResolver(func(id mesh.NodeID) (netip.AddrPort, bool) { a, ok := n.addr[id]; return a, ok })
+	setup(nw)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = nw.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+func newNarrows(t *testing.T, path testnet.Link, seed uint64) *narrows {
+	n := &narrows{t: t, sw: testnet.NewSwitch(seed), path: path, addr: map[mesh.NodeID]netip.AddrPort{
+		"a": netip.MustParseAddrPort("10.0.0.1:1"), "b": netip.MustParseAddrPort("10.0.0.2:1"),
+		"x": netip.MustParseAddrPort("10.0.0.1:2"), "y": netip.MustParseAddrPort("10.0.0.2:2"),
+	}}
+	t.Cleanup(func() { _ = n.sw.Close() })
+	n.set(path)
+	var err error
+	n.ca, err = meshnet.NewCA("test", 24*time.Hour)
+	require.NoError(t, err)
+	n.a, n.b = n.cascade("a"), n.cascade("b")
+	return n
+}
+
+// set changes both directions of the path.
+func (n *narrows) set(l testnet.Link) {
+	require.NoError(n.t, n.sw.SetPair(n.host("a"), n.host("b"), l))
+}
+
+func (n *narrows) cascade(id mesh.NodeID) (c *Cascade) {
+	n.network(id, n.addr[id], func(nw *meshnet.Network) {
+		var err error
+		c, err = New(DefaultConfig(), Deps{
+			Net: Over(nw), Resolve: func(id mesh.NodeID) (netip.AddrPort, bool) { a, ok := n.addr[id]; return a, ok },
+			Local: func(_ mesh.NodeID, _ mesh.RoomName, id mesh.SourceID) (*rtpstream.Source, bool) {
+				for _, s := range n.cams {
+					if s.source.Info.ID == string(id) {
+						return s.source, true
+					}
+				}
+				return nil, false
+			},
+		}, quiet(), nil)
+		require.NoError(n.t, err)
+	})
+	ctx, cancel := context.WithCancel(n.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	n.t.Cleanup(func() { cancel(); <-done })
+	return c
+}
+
+// studio is a camera or microphone that does what it is asked: keyframes, and only the encodings wanted.
+type studio struct {
+	source *rtpstream.Source
+	rates  []float64 // bits per second of each encoding
+	pool   rtpstream.Pool
+	seqs   [rtpstream.MaxEncodings]uint16
+	frames int
+
+	mu   sync.Mutex
+	keys [rtpstream.MaxEncodings]bool // guarded by mu
+
+	sink *landings
+}
+
+func (s *studio) DemandChanged() {}
+func (s *studio) RequestKeyframe(e uint8, _ rtpstream.KeyframeReason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[e] = true
+}
+
+// landing is a packet that came.
+type landing struct {
+	at    time.Time
+	delay time.Duration
+	enc   uint8
+	bytes int
+}
+
+type landings struct {
+	mu   sync.Mutex
+	all  []landing
+	sent int
+}
+
+func (a *landings) WritePacket(p *rtpstream.Packet) {
+	raw := p.Raw()
+	sent := time.Unix(0, int64(binary.BigEndian.Uint64(raw[len(raw)-8:])))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = append(a.all, landing{time.Now(), time.Since(sent), p.Stream.Encoding, len(raw)})
+}
+
+// since returns what came of a studio after a time.
+func (s *studio) since(at time.Time) []landing {
+	s.sink.mu.Lock()
+	defer s.sink.mu.Unlock()
+	i := slices.IndexFunc(s.sink.all, func(a landing) bool { return a.at.After(at) })
+	if i < 0 {
+		return nil
+	}
+	return slices.Clone(s.sink.all[i:])
+}
+
+// enrol adds a studio that is watched at b.
+func (n *narrows) enrol(id string, audio bool, rates ...float64) {
+	s := &studio{rates: rates, sink: new(landings)}
+	info := rtpstream.SourceInfo{ID: id, Audio: audio, MIMEType: "video/VP8", ClockRate: 90000, Encodings: len(rates)}
+	kind := mesh.Video
+	if audio {
+		info.MIMEType, info.ClockRate, kind = "audio/opus", 48000, mesh.Audio
+	}
+	s.source = rtpstream.NewSource(info, s)
+	n.cams = append(n.cams, s)
+	r := n.b.Remote(room, mesh.Source{
+		ID: mesh.SourceID(id), Kind: kind, MIMEType: info.MIMEType, ClockRate: info.ClockRate, Encodings: make([]mesh.Encoding, len(rates)),
+	}, "a")
+	n.t.Cleanup(r.Close)
+	r.Media().Subscribe(s.sink).SetDemand(rtpstream.Demand{Encodings: 1<<len(rates) - 1, MaxTemporal: rtpstream.AllTemporal})
+}
+
+// conference enrols people with a microphone and a camera of 2.5 Mbit/s together.
+func (n *narrows) conference(people int) {
+	for i := range people {
+		n.enrol(fmt.Sprintf("TR_A%d", i), true, 45e3)
+		n.enrol(fmt.Sprintf("TR_V%d", i), false, 147e3, 540e3, 1767e3)
+	}
+}
+
+// produce makes media until the end of the test.
+func (n *narrows) produce() {
+	n.began = time.Now()
+	ctx, cancel := context.WithCancel(n.t.Context())
+	var wg sync.WaitGroup
+	for i, s := range n.cams {
+		period := time.Second / 30
+		if s.source.Info.Audio {
+			period = 20 * ms
+		}
+		wg.Go(func() {
+			time.Sleep(period * time.Duration(i) / time.Duration(len(n.cams)))
+			tick := time.NewTicker(period)
+			defer tick.Stop()
+			for {
+				s.frame(period)
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	n.finish = func() { cancel(); wg.Wait(); time.Sleep(time.Second) }
+	n.t.Cleanup(n.finish)
+}
+
+// frame makes one frame of each encoding, the packets of which leave over a few milliseconds.
+func (s *studio) frame(period time.Duration) {
+	type due struct {
+		e    uint8
+		size int
+		last bool
+		key  bool
+	}
+	temporal, weight := uint8(0), 1.0
+	if !s.source.Info.Audio {
+		temporal = [...]uint8{0, 2, 1, 2}[s.frames%4]
+		weight = [...]float64{1.5, 0.75, 1, 0.75}[s.frames%4]
+	}
+	s.frames++
+	var all []due
+	s.mu.Lock()
+	for e, rate := range s.rates {
+		bytes := int(rate * weight / 8 * period.Seconds())
+		key := s.keys[e] || s.frames == 1
+		s.keys[e] = false
+		if key && !s.source.Info.Audio {
+			bytes *= 4
+		}
+		n := bytes/1150 + 1
+		for i := range n {
+			all = append(all, due{uint8(e), max(bytes/n, 40), i == n-1, key})
+		}
+	}
+	s.mu.Unlock()
+	for i, d := range all {
+		if i > 0 {
+			time.Sleep(min(8*ms/time.Duration(len(all)), ms))
+		}
+		p := s.pool.Get()
+		b := p.Buffer()[:d.size]
+		b[0], b[1] = 0x80, 96
+		if d.last {
+			b[1] |= 0x80
+		}
+		binary.BigEndian.PutUint16(b[2:], s.seqs[d.e])
+		s.seqs[d.e]++
+		binary.BigEndian.PutUint32(b[4:], uint32(s.frames)*3000)
+		binary.BigEndian.PutUint64(b[len(b)-8:], uint64(time.Now().UnixNano()))
+		if err := p.Parse(len(b)); err != nil {
+			panic(err)
+		}
+		p.Keyframe = d.key
+		if !d.key {
+			p.Temporal = temporal
+		}
+		s.sink.mu.Lock()
+		s.sink.sent++
+		s.sink.mu.Unlock()
+		s.source.Stream(d.e).Write(p)
+		p.Release()
+	}
+}
+
+func (n *narrows) status() LinkStatus {
+	for _, l := range n.a.Links() {
+		if l.Peer == "b" {
+			return l
+		}
+	}
+	return LinkStatus{}
+}
+
+// tally is what came in a stretch of time.
+type tally struct {
+	audio, video float64 // bits per second
+	p99          time.Duration
+	full         int // cameras whose largest encoding came all the time
+}
+
+func (n *narrows) tally(from time.Time) (x tally) {
+	past := time.Since(from).Seconds()
+	var delays []time.Duration
+	for _, s := range n.cams {
+		big := 0
+		for _, a := range s.since(from) {
+			delays = append(delays, a.delay-n.path.Delay)
+			if s.source.Info.Audio {
+				x.audio += 8 * float64(a.bytes) / past
+				continue
+			}
+			x.video += 8 * float64(a.bytes) / past
+			if int(a.enc) == len(s.rates)-1 {
+				big += a.bytes
+			}
+		}
+		if 8*float64(big)/past > 0.9*s.rates[len(s.rates)-1] && !s.source.Info.Audio {
+			x.full++
+		}
+	}
+	if slices.Sort(delays); len(delays) > 0 {
+		x.p99 = delays[len(delays)*99/100]
+	}
+	return x
+}
+
+// watch lets time pass and logs what came each second.
+func (n *narrows) watch(d time.Duration) {
+	for range d / time.Second {
+		from := time.Now()
+		time.Sleep(time.Second)
+		x, s := n.tally(from), n.status()
+		n.t.Logf("%4.0f s  video %5.2f audio %.2f Mbit/s, %d full, p99 %v; %s", time.Since(n.began).Seconds(), x.video/1e6, x.audio/1e6, x.full,
+			x.p99.Round(ms), s.Rate)
+	}
+}
+
+// bulk sends as much as QUIC's congestion control lets it from x to y, over a stream, and returns what came so far.
+func (n *narrows) bulk() (got func() int) {
+	var mu sync.Mutex
+	total := 0
+	n.network("y", n.addr["y"], func(nw *meshnet.Network) {
+		nw.HandleService("bulk", func(_ mesh.NodeID, s *meshnet.Stream) {
+			buf := make([]byte, 64<<10)
+			for {
+				k, err := s.Read(buf)
+				mu.Lock()
+				total += k
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	})
+	var x *meshnet.Network
+	n.network("x", n.addr["x"], func(nw *meshnet.Network) { x = nw })
+	s, err := x.OpenService(n.t.Context(), "y", "bulk")
+	require.NoError(n.t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		b := make([]byte, 32<<10)
+		for {
+			if _, err := s.Write(b); err != nil {
+				return
+			}
+		}
+	})
+	n.t.Cleanup(func() { s.Reset(0); wg.Wait() })
+	return func() int { mu.Lock(); defer mu.Unlock(); return total }
+}
+
+func TestBottleneck(t *testing.T) {
+	for _, x := range []struct {
+		delay, queue time.Duration
+	}{
+		{40 * ms, 100 * ms},
+		{75 * ms, 200 * ms},
+	} {
+		t.Run(fmt.Sprintf("%v %v", 2*x.delay, x.queue), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				path := testnet.Link{Delay: x.delay}
+				n := newNarrows(t, path, 1)
+				n.conference(8)
+				time.Sleep(2 * time.Second)
+				n.produce()
+				n.watch(5 * time.Second)
+				require.Zero(t, n.status().Withheld)
+				narrow := path
+				narrow.Rate, narrow.Queue = 10e6, x.queue
+				n.set(narrow)
+				n.watch(2 * time.Second)
+				stepped := time.Now()
+				require.Positive(t, n.status().Withheld)
+				n.watch(13 * time.Second)
+				x := n.tally(stepped)
+				require.Zero(t, x.full, "video stepped down")
+				require.Greater(t, x.video, 5e6, "and no further than it had to")
+				require.Less(t, x.p99, 100*ms)
+				wide := n.tally(n.began.Add(5 * time.Second))
+				t.Logf("p99 of all since the bottleneck began: %v, from 2 s after: %v", wide.p99, x.p99)
+				n.set(path)
+				n.watch(5 * time.Second)
+				full := time.Now()
+				n.watch(2 * time.Second)
+				require.Equal(t, 8, n.tally(full).full, "all layers again")
+				require.Zero(t, n.status().Withheld)
+				n.finish()
+				for _, s := range n.cams {
+					if s.source.Info.Audio {
+						require.Len(t, s.since(time.Time{}), s.sink.sent, "audio is intact")
+					}
+				}
+				s := n.status()
+				t.Logf("%+v", s.Drops)
+				sent := float64(s.Out.AudioBytes + s.Out.VideoBytes)
+				require.LessOrEqual(t, float64(s.RepairBytes), 0.27*sent)
+			})
+		})
+	}
+}
+
+// What an ocean loses is no reason to send less.
+func TestNoStepDownOverAnOcean(t *testing.T) {
+	for _, x := range []struct {
+		rtt         time.Duration
+		loss, burst float64
+		people      int
+	}{
+		{150 * ms, 0.02, 1, 8},
+		{150 * ms, 0.05, 4, 8},
+		{250 * ms, 0.01, 1, 24},
+	} {
+		t.Run(fmt.Sprintf("%v %.0f%% in bursts of %.0f, %d people", x.rtt, 100*x.loss, x.burst, x.people), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				path := testnet.Link{Delay: x.rtt / 2, Loss: x.loss, Burst: x.burst}
+				n := newNarrows(t, path, 3)
+				n.conference(x.people)
+				time.Sleep(3 * time.Second)
+				n.produce()
+				n.watch(wanSeconds(t))
+				t.Logf("%+v", n.status().Drops)
+				require.Equal(t, "unlimited", n.status().Rate.State)
+				require.Zero(t, n.status().Withheld)
+			})
+		})
+	}
+}
+
+// Beside a bulk flow of QUIC's (Reno) on a shared bottleneck neither starves: RFC 8836 §2.
+func TestSharesBottleneckWithBulk(t *testing.T) {
+	for _, x := range []struct{ rtt, queue time.Duration }{{40 * ms, 50 * ms}, {150 * ms, 200 * ms}} {
+		t.Run(fmt.Sprintf("%v, queue %v", x.rtt, x.queue), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNarrows(t, testnet.Link{Delay: x.rtt / 2, Rate: 20e6, Queue: x.queue}, 1)
+				n.conference(8)
+				time.Sleep(2 * time.Second)
+				n.produce()
+				n.watch(3 * time.Second)
+				got := n.bulk()
+				n.watch(5 * time.Second) // both find their place
+				from, before, wire := time.Now(), got(), n.status().wire
+				n.watch(2 * max(10*time.Second, wanSeconds(t)))
+				past := time.Since(from).Seconds()
+				bulk, link := 8*float64(got()-before)/past, 8*float64(n.status().wire-wire)/past
+				media := n.tally(from)
+				t.Logf("link %.1f %% sent (media %.1f %% arrived), bulk %.1f %% of 20 Mbit/s; p99 %v", link/20e4, (media.audio+media.video)/20e4, bulk/20e4, media.p99)
+				require.Greater(t, bulk, 4.4e6)
+				require.Greater(t, link, 4.4e6)
+			})
+		})
+	}
+}
