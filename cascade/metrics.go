@@ -13,6 +13,7 @@ type metrics struct {
 	queueDelay prometheus.Histogram
 
 	up, rtt, loss, lanes, flows                 *prometheus.Desc
+	estimate, queue, withheld, padding          *prometheus.Desc
 	packets, bytes, drops, nacks, rtx, repairs  *prometheus.Desc
 	keyframes, replays, opened, failed, refused *prometheus.Desc
 }
@@ -42,6 +43,10 @@ func newMetrics(c *Cascade, reg prometheus.Registerer) (*metrics, error) {
 		repairs:   desc("lost_packets_total", "Packets found missing, by outcome.", "outcome"),
 		keyframes: desc("keyframe_requests_total", "Keyframe requests by direction.", "direction"),
 		replays:   desc("replays_total", "Encodings a peer began with what was kept here since the latest keyframe."),
+		estimate:  desc("link_estimate_bits_per_second", "What the way to the peer was found to carry; 0 while it was never seen full."),
+		queue:     desc("link_path_queue_seconds", "Queue that stands on the way to the peer, by one-way delay."),
+		withheld:  desc("link_withheld_flows", "Flows that are not sent in full because the link does not carry them."),
+		padding:   desc("padding_bytes_total", "Bytes sent to see whether the way to the peer carries more."),
 		opened:    desc("links_opened_total", "Links opened by either side."),
 		failed:    desc("links_failed_total", "Attempts to open a link that failed."),
 		refused:   desc("flows_refused_total", "Flows the peer refused."),
@@ -56,7 +61,7 @@ func newMetrics(c *Cascade, reg prometheus.Registerer) (*metrics, error) {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.up, m.rtt, m.loss, m.lanes, m.flows, m.packets, m.bytes, m.drops, m.nacks, m.rtx, m.repairs,
-		m.keyframes, m.replays, m.opened, m.failed, m.refused,
+		m.keyframes, m.replays, m.estimate, m.queue, m.withheld, m.padding, m.opened, m.failed, m.refused,
 	} {
 		ch <- d
 	}
@@ -81,6 +86,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.loss, s.LossIn, "before")
 		gauge(m.loss, s.LossRepaired, "after")
 		gauge(m.lanes, float64(s.Lanes))
+		gauge(m.estimate, float64(s.Rate.Estimate))
+		gauge(m.queue, s.Rate.Queue.Seconds())
+		gauge(m.withheld, float64(s.Withheld))
+		count(m.padding, s.PaddingBytes)
 		flows := map[string]int{"in": 0, "out": 0}
 		for _, f := range s.Flows {
 			flows[f.Direction]++

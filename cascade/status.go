@@ -39,6 +39,7 @@ type LinkStatus struct {
 	Parity          uint64            // parity symbols sent
 	AudioCopies     uint64            // audio packets sent a second time in advance
 	RepairBytes     uint64            // bytes of retransmissions, parity and copies sent
+	PaddingBytes    uint64            // bytes sent to see whether the path carries more
 	Repaired        uint64            // lost packets that came after all: sent again, in advance or out of parity
 	Restored        uint64            // of these, those made of parity symbols
 	Lost            uint64            // lost packets that never came
@@ -150,7 +151,7 @@ func (c *counters) status() LinkStatus {
 		In: c.in.status(), Out: c.out.status(), Drops: make(map[string]uint64),
 		NacksSent: c.nacksOut.Load(), NacksReceived: c.nacksIn.Load(),
 		Retransmissions: c.retransmissions.Load(), Parity: c.parity.Load(), AudioCopies: c.copies.Load(),
-		RepairBytes: c.overhead.Load(), Restored: c.restored.Load(), Repaired: c.repaired.Load(), Lost: c.lost.Load(),
+		RepairBytes: c.overhead.Load(), PaddingBytes: c.padding.Load(), Restored: c.restored.Load(), Repaired: c.repaired.Load(), Lost: c.lost.Load(),
 		keyframesIn: c.keyframesIn.Load(), keyframesOut: c.keyframesOut.Load(),
 		replays:     c.replays.Load(),
 		linksOpened: c.linksOpened.Load(), linksFailed: c.failed.Load(), flowsRefused: c.flowsRefused.Load(),

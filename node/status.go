@@ -52,6 +52,7 @@ func (n *Node) linkStatus(l cascade.LinkStatus) api.LinkStatus {
 		PacketsSent: l.Out.AudioPackets + l.Out.VideoPackets, PacketsReceived: l.In.AudioPackets + l.In.VideoPackets,
 		VideoBytesSent: l.Out.VideoBytes, VideoBytesReceived: l.In.VideoBytes,
 		SendBitrate: rates.out, ReceiveBitrate: rates.in, Flows: []api.FlowStatus{},
+		RateState: l.Rate.State, Estimate: uint64(l.Rate.Estimate), QueueMs: milliseconds(l.Rate.Queue), Withheld: l.Withheld,
 	}
 	if l.Up {
 		out.State = "up"

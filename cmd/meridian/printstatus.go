@@ -38,11 +38,15 @@ func printStatus(out io.Writer, s *api.Status) error {
 		p("%s\t%s\t%s\t%s\t%d\t%.0f %%\t%s\n", n.ID, n.Region, state, rtt(n.RTTMs), n.Participants, 100*n.CPU, n.URL)
 	}
 	if len(s.Links) > 0 {
-		p("\nLINK TO\tSTATE\tRTT\tLOSS\tAFTER REPAIR\tLANES\tSENDING\tRECEIVING\tDROPPED\n")
+		p("\nLINK TO\tSTATE\tRTT\tLOSS\tAFTER REPAIR\tLANES\tSENDING\tCARRIES\tQUEUE\tWITHHELD\tRECEIVING\tDROPPED\n")
 	}
 	for _, l := range s.Links {
-		p("%s\t%s\t%s\t%.2f %%\t%.2f %%\t%d\t%s\t%s\t%d\n", l.Peer, l.State, rtt(l.RTTMs), 100*l.Loss, 100*l.ResidualLoss, l.Lanes,
-			bitrate(l.SendBitrate), bitrate(l.ReceiveBitrate), l.PacketsDropped)
+		carries := "all"
+		if l.Estimate > 0 {
+			carries = bitrate(l.Estimate)
+		}
+		p("%s\t%s\t%s\t%.2f %%\t%.2f %%\t%d\t%s\t%s\t%.0f ms\t%d\t%s\t%d\n", l.Peer, l.State, rtt(l.RTTMs), 100*l.Loss, 100*l.ResidualLoss, l.Lanes,
+			bitrate(l.SendBitrate), carries, l.QueueMs, l.Withheld, bitrate(l.ReceiveBitrate), l.PacketsDropped)
 	}
 	if flows := countFlows(s); flows > 0 {
 		p("\nFLOW\tKIND\tROOM\tFROM\tLINK\tENCODINGS\n")

@@ -50,20 +50,25 @@ type NodeStatus struct {
 
 // LinkStatus is the link between the answering node and another.
 type LinkStatus struct {
-	Peer               mesh.NodeID  `json:"peer"`
-	State              string       `json:"state"` // "up", "suspect", "down", "connecting"
-	RTTMs              float64      `json:"rtt_ms"`
-	Loss               float64      `json:"loss"`          // share of media packets lost before repair, 0 to 1
-	ResidualLoss       float64      `json:"residual_loss"` // share lost after repair, 0 to 1
-	Lanes              int          `json:"lanes"`
-	SendBitrate        uint64       `json:"send_bits_per_second"`
-	ReceiveBitrate     uint64       `json:"receive_bits_per_second"`
-	PacketsSent        uint64       `json:"packets_sent"`
-	PacketsReceived    uint64       `json:"packets_received"`
-	VideoBytesSent     uint64       `json:"video_bytes_sent"`
-	VideoBytesReceived uint64       `json:"video_bytes_received"`
-	PacketsDropped     uint64       `json:"packets_dropped"` // on purpose, before sending
-	Flows              []FlowStatus `json:"flows"`
+	Peer               mesh.NodeID `json:"peer"`
+	State              string      `json:"state"` // "up", "suspect", "down", "connecting"
+	RTTMs              float64     `json:"rtt_ms"`
+	Loss               float64     `json:"loss"`          // share of media packets lost before repair, 0 to 1
+	ResidualLoss       float64     `json:"residual_loss"` // share lost after repair, 0 to 1
+	Lanes              int         `json:"lanes"`
+	SendBitrate        uint64      `json:"send_bits_per_second"`
+	ReceiveBitrate     uint64      `json:"receive_bits_per_second"`
+	PacketsSent        uint64      `json:"packets_sent"`
+	PacketsReceived    uint64      `json:"packets_received"`
+	VideoBytesSent     uint64      `json:"video_bytes_sent"`
+	VideoBytesReceived uint64      `json:"video_bytes_received"`
+	PacketsDropped     uint64      `json:"packets_dropped"` // on purpose, before sending
+	// What the way to the peer carries.
+	RateState string       `json:"rate_state"`                         // "unlimited" while it was never seen full, "limited", or "shared" with others who keep it full
+	Estimate  uint64       `json:"estimate_bits_per_second,omitempty"` // absent while unlimited
+	QueueMs   float64      `json:"queue_ms"`                           // that stands on it now
+	Withheld  int          `json:"withheld_flows"`                     // flows not sent in full because of it
+	Flows     []FlowStatus `json:"flows"`
 }
 
 // FlowStatus is one source on its way over a link.

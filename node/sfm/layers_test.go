@@ -142,3 +142,28 @@ func TestConfigValidate(t *testing.T) {
 		require.ErrorContains(t, err, name)
 	}
 }
+
+// What cannot come is not waited for, and is asked for all the same: the way may be wide again.
+func TestLayerChoiceTakesWhatCanCome(t *testing.T) {
+	const ms = time.Millisecond
+	c := newLayerChoice(camera(3), 3, Wanted{Quality: 2}, 1000*ms)
+	c.seen[2] = 1100 * ms
+	target := func(at time.Duration) int { e, _ := c.target(at); return e }
+	require.Equal(t, 2, target(1100*ms))
+	c.allow(0b011, 1150*ms)
+	require.Equal(t, 1, target(1150*ms), "at once")
+	require.Equal(t, 2, c.ideal)
+	c.allow(0b001, 1200*ms)
+	require.Equal(t, 0, target(1200*ms))
+	c.allow(0b100, 1250*ms)
+	require.Equal(t, 2, target(1250*ms))
+	c.allow(0, 1300*ms)
+	require.Equal(t, 2, target(1300*ms))
+	c.allow(rtpstream.AllEncodings, 1350*ms)
+	require.Equal(t, 2, target(1350*ms))
+
+	small := newLayerChoice(camera(3), 3, Wanted{Quality: 0}, 1000*ms)
+	small.allow(0b110, 1000*ms)
+	e, _ := small.target(1000 * ms)
+	require.Equal(t, 1, e, "rather too large than nothing")
+}
