@@ -129,6 +129,7 @@ func TestRun(t *testing.T) {
 		r, err := Run(t.Context(), sc, func(Progress) {})
 		require.NoError(t, err)
 		require.Equal(t, 5, r.SubscribersConnected, r.Failures)
+		require.Equal(t, r.KeyframeRequests, r.ByEncoding[0]+r.ByEncoding[1]+r.ByEncoding[2])
 		require.LessOrEqual(t, r.EncodingRequests5s, r.KeyframeRequests5s)
 		require.LessOrEqual(t, r.KeyframeRequests5s, r.KeyframeRequests)
 		require.GreaterOrEqual(t, r.FirstFrameP95, r.FirstFrameP50)

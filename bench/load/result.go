@@ -47,10 +47,11 @@ type Result struct {
 
 	// Keyframe requests that reached publishers in the counted time: all, the most in any 5 s to one publisher, and to one encoding
 	// of one publisher. SubscriberRequests is how many the subscribers made.
-	KeyframeRequests   int `json:"keyframe_requests"`
-	KeyframeRequests5s int `json:"keyframe_requests_max_per_5s"`
-	EncodingRequests5s int `json:"keyframe_requests_max_per_5s_and_encoding"`
-	SubscriberRequests int `json:"subscriber_keyframe_requests"`
+	KeyframeRequests   int            `json:"keyframe_requests"`
+	KeyframeRequests5s int            `json:"keyframe_requests_max_per_5s"`
+	EncodingRequests5s int            `json:"keyframe_requests_max_per_5s_and_encoding"`
+	SubscriberRequests int            `json:"subscriber_keyframe_requests"`
+	ByEncoding         [len(rids)]int `json:"keyframe_requests_by_encoding"` // from the lowest
 
 	// What the generator itself took for each packet, in microseconds: all of it, publishers included, and the reading thread
 	// alone.
@@ -224,7 +225,8 @@ func (l *load) countRequests(r *Result, since time.Duration) {
 		p.mu.Unlock()
 		r.KeyframeRequests += len(all)
 		r.KeyframeRequests5s = max(r.KeyframeRequests5s, mostRequests(all))
-		for _, e := range each {
+		for i, e := range each {
+			r.ByEncoding[i] += len(e)
 			r.EncodingRequests5s = max(r.EncodingRequests5s, mostRequests(e))
 		}
 	}
