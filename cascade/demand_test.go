@@ -208,13 +208,13 @@ func TestJoinStorm(t *testing.T) {
 		}
 		slices.Sort(first)
 		slices.Sort(switched)
-		asked := p.requests()
-		t.Logf("%d joins: keyframe requests at the publisher by encoding %v", joins, asked)
+		p.mu.Lock()
+		asked := slices.Clone(p.times)
+		p.mu.Unlock()
+		t.Logf("%d joins: %d keyframe requests at the publisher in %v, by encoding %v", joins, len(asked), time.Since(begin), p.requests())
 		t.Logf("first frame p50 %v, p95 %v, worst %v; larger picture p50 %v, p95 %v", first[joins/2], first[joins*95/100],
 			first[joins-1], switched[len(switched)/2], switched[len(switched)*95/100])
-		for e, n := range asked {
-			require.LessOrEqual(t, n, 60/5+1, "encoding %d: one in five seconds", e)
-		}
+		require.LessOrEqual(t, len(asked), 70/5, "one in five seconds")
 		require.Less(t, first[joins/2], 50*time.Millisecond, "from the cache")
 		require.Less(t, first[joins*95/100], 200*time.Millisecond)
 	})

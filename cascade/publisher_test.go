@@ -17,9 +17,10 @@ type publisher struct {
 	rates []int // bits per second
 
 	mu    sync.Mutex
-	gates []rtpstream.KeyframeGate // guarded by mu
-	asked []int                    // requests that reached the publisher; guarded by mu
-	key   []bool                   // the next frame is one; guarded by mu
+	gates rtpstream.KeyframeGates // guarded by mu
+	asked []int                   // requests that reached the publisher, by encoding; guarded by mu
+	times []time.Duration         // of the requests, each for one or more encodings; guarded by mu
+	key   []bool                  // the next frame is one; guarded by mu
 
 	frame int
 	seq   [rtpstream.MaxEncodings]uint16
@@ -29,10 +30,7 @@ type publisher struct {
 
 func newPublisher(id string, rates ...int) *publisher {
 	p := &publisher{rates: rates, start: time.Now(), stop: make(chan struct{})}
-	p.gates = make([]rtpstream.KeyframeGate, len(rates))
-	for i := range p.gates {
-		p.gates[i] = rtpstream.KeyframeGate{JoinGap: 5 * time.Second, RepairGap: time.Second}
-	}
+	p.gates = rtpstream.KeyframeGates{JoinGap: 5 * time.Second, RepairGap: time.Second}
 	p.asked, p.key = make([]int, len(rates)), make([]bool, len(rates))
 	p.Source = rtpstream.NewSource(rtpstream.SourceInfo{
 		ID: id, MIMEType: "video/VP8", ClockRate: 90000, Encodings: len(rates),
@@ -43,7 +41,7 @@ func newPublisher(id string, rates ...int) *publisher {
 func (p *publisher) RequestKeyframe(e uint8, why rtpstream.KeyframeReason) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gates[e].Request(why, time.Since(p.start))
+	p.gates.Request(e, why, time.Since(p.start))
 }
 
 func (p *publisher) DemandChanged() {}
@@ -72,9 +70,15 @@ func (p *publisher) step() {
 	now := time.Since(p.start)
 	demand := p.Demand()
 	p.frame++
+	p.mu.Lock()
+	ask := p.gates.Due(now, 1<<len(p.rates)-1)
+	if ask != 0 {
+		p.times = append(p.times, now)
+	}
+	p.mu.Unlock()
 	for e := range p.rates {
 		p.mu.Lock()
-		if p.gates[e].Due(now) {
+		if ask.Has(uint8(e)) {
 			p.asked[e]++
 			time.AfterFunc(40*time.Millisecond, func() {
 				p.mu.Lock()
@@ -85,7 +89,7 @@ func (p *publisher) step() {
 		key := p.key[e] && demand.Encodings.Has(uint8(e))
 		if key {
 			p.key[e] = false
-			p.gates[e].Arrived()
+			p.gates.Arrived(uint8(e))
 		}
 		p.mu.Unlock()
 		if demand.Encodings.Has(uint8(e)) {

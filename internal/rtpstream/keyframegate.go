@@ -1,6 +1,9 @@
 package rtpstream
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // KeyframeReason says why a keyframe is asked for.
 type KeyframeReason uint8
@@ -13,11 +16,25 @@ const (
 	KeyframeForRepair
 )
 
-// KeyframeGate collapses the requests for a keyframe of one encoding: one in flight, the next one a gap later that hangs
-// on the reason. A request is remembered until a keyframe comes. It is pure: callers say what time it is.
-type KeyframeGate struct {
+// keyframeBurst is how many requests for the sake of joiners may follow one another at once: somebody who begins with
+// the small picture and goes on to the large one should not wait for it.
+const keyframeBurst = 2
+
+// KeyframeGates collapse the requests for keyframes of one source: for each encoding one in flight, repeated when it is
+// not answered; for joiners one in JoinGap whatever the encoding, after a burst of two; for lost pictures one in RepairGap
+// and encoding. A request takes along every other encoding that waits, and the lowest one, which joiners begin with: what
+// is kept of it is not to grow too old just when the next request has to wait. A wish is remembered until a keyframe
+// comes. It is pure: callers say what time it is.
+type KeyframeGates struct {
 	JoinGap, RepairGap time.Duration // least time between two requests that are answered
 
+	encodings [MaxEncodings]keyframeGate
+	spent     int           // requests for joiners of late, at most keyframeBurst
+	refill    time.Duration // when one of these is forgotten
+}
+
+// keyframeGate is what is known of one encoding.
+type keyframeGate struct {
 	wanted  bool
 	why     KeyframeReason
 	waiting bool          // one was sent and no keyframe came since
@@ -33,42 +50,91 @@ const (
 	keyframeRetryMax = 4 * time.Second
 )
 
-// Request notes a wish and reports whether it was collapsed into another one.
-func (g *KeyframeGate) Request(why KeyframeReason, now time.Duration) (collapsed bool) {
-	collapsed = g.wanted || now < g.next(why)
-	if !g.wanted || why > g.why {
-		g.why = why
+// Request notes a wish for a keyframe of encoding e and reports whether it was collapsed into another one. An encoding
+// out of range is nobody's wish.
+func (g *KeyframeGates) Request(e uint8, why KeyframeReason, now time.Duration) (collapsed bool) {
+	if e >= MaxEncodings {
+		return true
 	}
-	g.wanted = true
+	k := &g.encodings[e]
+	collapsed = k.wanted || now < g.next(k, why, now)
+	if !k.wanted || why > k.why {
+		k.why = why
+	}
+	k.wanted = true
 	return collapsed
 }
 
 // next is the earliest time for a request.
-func (g *KeyframeGate) next(why KeyframeReason) time.Duration {
-	if !g.sent {
+func (g *KeyframeGates) next(k *keyframeGate, why KeyframeReason, now time.Duration) time.Duration {
+	switch {
+	case k.waiting:
+		return k.last + min(keyframeRetry<<min(k.tries-1, 3), keyframeRetryMax)
+	case why == KeyframeForRepair && k.sent:
+		return k.last + g.RepairGap
+	case why == KeyframeForRepair:
 		return 0
 	}
-	if g.waiting {
-		return g.last + min(keyframeRetry<<min(g.tries-1, 3), keyframeRetryMax)
+	for g.spent > 0 && now >= g.refill {
+		g.spent--
+		g.refill += g.JoinGap
 	}
-	if why == KeyframeForRepair {
-		return g.last + g.RepairGap
+	next := time.Duration(0)
+	if k.sent {
+		next = k.last + g.JoinGap
 	}
-	return g.last + g.JoinGap
+	if g.spent >= keyframeBurst {
+		next = max(next, g.refill)
+	}
+	return next
 }
 
-// Due reports, once, that a request is to be sent now.
-func (g *KeyframeGate) Due(now time.Duration) bool {
-	if !g.wanted || now < g.next(g.why) {
-		return false
+// Due returns, once, the encodings a request is to be sent for now, in one message. Those not in can are left for later.
+func (g *KeyframeGates) Due(now time.Duration, can EncodingSet) (ask EncodingSet) {
+	joins := false
+	for e := range uint8(MaxEncodings) {
+		k := &g.encodings[e]
+		if k.wanted && can.Has(e) && now >= g.next(k, k.why, now) {
+			ask = ask.With(e)
+			joins = joins || !k.waiting && k.why == KeyframeForJoin
+		}
 	}
-	g.waiting, g.sent, g.last = true, true, now
-	g.tries++
-	return true
+	if ask == 0 {
+		return 0
+	}
+	lowest := uint8(bits.TrailingZeros8(uint8(can)))
+	for e := range uint8(MaxEncodings) {
+		k := &g.encodings[e]
+		renew := joins && e == lowest && now-k.last >= g.JoinGap/2
+		if can.Has(e) && !k.waiting && (k.wanted || renew) {
+			ask = ask.With(e)
+		}
+		if ask.Has(e) {
+			k.waiting, k.sent, k.last = true, true, now
+			k.tries++
+		}
+	}
+	if joins {
+		if g.spent == 0 {
+			g.refill = now + g.JoinGap
+		}
+		g.spent++
+	}
+	return ask
 }
 
 // Pending reports whether a request waits to be sent, or to be answered.
-func (g *KeyframeGate) Pending() bool { return g.wanted }
+func (g *KeyframeGates) Pending() bool {
+	for e := range g.encodings {
+		if g.encodings[e].wanted {
+			return true
+		}
+	}
+	return false
+}
 
-// Arrived notes a keyframe: whoever asked has it.
-func (g *KeyframeGate) Arrived() { g.wanted, g.waiting, g.tries = false, false, 0 }
+// Arrived notes a keyframe of encoding e: whoever asked has it.
+func (g *KeyframeGates) Arrived(e uint8) {
+	k := &g.encodings[e%MaxEncodings]
+	k.wanted, k.waiting, k.tries = false, false, 0
+}

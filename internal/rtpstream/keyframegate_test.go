@@ -7,47 +7,76 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestKeyframeGate(t *testing.T) {
+const everyEncoding = EncodingSet(1<<MaxEncodings - 1)
+
+func TestKeyframeGates(t *testing.T) {
 	const s = time.Second
-	g := KeyframeGate{JoinGap: 5 * s, RepairGap: s}
-	require.False(t, g.Due(10*s), "nobody asked")
-	require.False(t, g.Request(KeyframeForJoin, 10*s))
-	require.True(t, g.Due(10*s))
-	require.False(t, g.Due(10*s), "one in flight")
-	require.True(t, g.Request(KeyframeForJoin, 10*s+s/10), "the same one")
-	g.Arrived()
+	g := KeyframeGates{JoinGap: 5 * s, RepairGap: s}
+	require.Zero(t, g.Due(10*s, everyEncoding), "nobody asked")
+	require.False(t, g.Request(0, KeyframeForJoin, 10*s))
+	require.Zero(t, g.Due(10*s, everyEncoding&^1), "a stream that has not begun cannot be asked")
+	require.EqualValues(t, 1, g.Due(10*s, everyEncoding))
+	require.Zero(t, g.Due(10*s, everyEncoding), "one in flight")
+	require.True(t, g.Request(0, KeyframeForJoin, 10*s+s/10), "the same one")
+	g.Arrived(0)
 	require.False(t, g.Pending())
 
-	require.True(t, g.Request(KeyframeForJoin, 12*s))
-	require.False(t, g.Due(12*s), "joiners wait")
-	require.True(t, g.Request(KeyframeForRepair, 12*s))
-	require.True(t, g.Due(12*s), "whoever lost its picture waits less")
-	g.Arrived()
-	g.Request(KeyframeForJoin, 13*s)
-	require.False(t, g.Due(17*s-1))
-	require.True(t, g.Due(17*s))
+	require.True(t, g.Request(0, KeyframeForJoin, 12*s))
+	require.Zero(t, g.Due(12*s, everyEncoding), "joiners wait")
+	require.True(t, g.Request(0, KeyframeForRepair, 12*s))
+	require.EqualValues(t, 1, g.Due(12*s, everyEncoding), "whoever lost its picture waits less")
+	g.Arrived(0)
+	g.Request(0, KeyframeForJoin, 13*s)
+	require.Zero(t, g.Due(17*s-1, everyEncoding))
+	require.EqualValues(t, 1, g.Due(17*s, everyEncoding))
 
 	// Nobody answers: asked for again, ever more slowly.
 	var sent []time.Duration
 	for now := 17 * s; now < 31*s; now += s / 10 {
-		if g.Due(now) {
+		if g.Due(now, everyEncoding) != 0 {
 			sent = append(sent, now-17*s)
 		}
 	}
 	require.Equal(t, []time.Duration{s / 2, 3 * s / 2, 7 * s / 2, 15 * s / 2, 23 * s / 2}, sent)
+	require.True(t, g.Request(MaxEncodings, KeyframeForRepair, 31*s), "no such encoding")
 }
 
-// RFC 5104 has no bound on requests: a thousand joiners in a minute cause one in five seconds.
-func TestKeyframeGateUnderStorm(t *testing.T) {
-	g := KeyframeGate{JoinGap: 5 * time.Second, RepairGap: time.Second}
+// The source is asked once for all that waits, and twice at once at most.
+func TestKeyframeGatesOfOneSource(t *testing.T) {
+	const s = time.Second
+	g := KeyframeGates{JoinGap: 5 * s, RepairGap: s}
+	g.Request(0, KeyframeForJoin, s)
+	require.EqualValues(t, 1, g.Due(s, everyEncoding))
+	g.Arrived(0)
+	require.False(t, g.Request(2, KeyframeForJoin, 2*s), "the large picture right after the small one")
+	require.EqualValues(t, 4, g.Due(2*s, everyEncoding))
+	g.Arrived(2)
+	require.True(t, g.Request(1, KeyframeForJoin, 3*s))
+	require.Zero(t, g.Due(3*s, everyEncoding), "the burst is over")
+	require.True(t, g.Request(0, KeyframeForJoin, 4*s))
+	require.EqualValues(t, 3, g.Due(6*s, everyEncoding), "both in one")
+	g.Arrived(0)
+	g.Arrived(1)
+	g.Request(1, KeyframeForJoin, 7*s)
+	g.Request(2, KeyframeForRepair, 7*s)
+	require.EqualValues(t, 6, g.Due(7*s, everyEncoding), "who waits goes along with who may")
+}
+
+// RFC 5104 has no bound on requests: a thousand joiners in a minute cause one in five seconds, whatever they begin with.
+func TestKeyframeGatesUnderStorm(t *testing.T) {
+	g := KeyframeGates{JoinGap: 5 * time.Second, RepairGap: time.Second}
 	sent := 0
 	for i := range 1000 {
 		now := time.Duration(i) * 60 * time.Millisecond
-		g.Request(KeyframeForJoin, now)
-		if g.Due(now) {
+		g.Request(uint8(i%3), KeyframeForJoin, now)
+		if ask := g.Due(now, everyEncoding); ask != 0 {
 			sent++
-			g.Arrived()
+			for e := range uint8(MaxEncodings) {
+				if ask.Has(e) {
+					g.Arrived(e)
+				}
+			}
 		}
 	}
-	require.LessOrEqual(t, sent, 12)
+	require.LessOrEqual(t, sent, 60/5+1)
 }

@@ -29,17 +29,15 @@ type receiver struct {
 	ssrc [rtpstream.MaxEncodings]atomic.Uint32 // 0 until the encoding's stream began
 
 	mu     sync.Mutex
-	gates  [rtpstream.MaxEncodings]rtpstream.KeyframeGate // guarded by mu
-	tracks []*webrtc.TrackRemote                          // guarded by mu
-	closed bool                                           // guarded by mu
+	gates  rtpstream.KeyframeGates // guarded by mu
+	tracks []*webrtc.TrackRemote   // guarded by mu
+	closed bool                    // guarded by mu
 }
 
 func newReceiver(e *Endpoint, pc *webrtc.PeerConnection, src mesh.Source, m negotiated) *receiver {
 	r := &receiver{source: src, mid: m.mid, rids: m.rids, e: e, pc: pc, vp8: isVP8(src.MIMEType)}
 	r.levelID = extensionID(src.Extensions, uriAudioLevel)
-	for i := range r.gates {
-		r.gates[i] = rtpstream.KeyframeGate{JoinGap: e.sfm.cfg.KeyframeJoinInterval, RepairGap: e.sfm.cfg.KeyframeInterval}
-	}
+	r.gates = rtpstream.KeyframeGates{JoinGap: e.sfm.cfg.KeyframeJoinInterval, RepairGap: e.sfm.cfg.KeyframeInterval}
 	r.media = rtpstream.NewSource(rtpstream.SourceInfo{
 		ID: string(src.ID), Audio: src.Kind == mesh.Audio, MIMEType: src.MIMEType, ClockRate: src.ClockRate,
 		Encodings: max(len(m.rids), 1),
@@ -59,7 +57,7 @@ func (r *receiver) RequestKeyframe(encoding uint8, why rtpstream.KeyframeReason)
 	}
 	r.e.sfm.metrics.keyframesRequested.Inc()
 	r.mu.Lock()
-	collapsed := r.gates[encoding].Request(why, r.e.sfm.now())
+	collapsed := r.gates.Request(encoding, why, r.e.sfm.now())
 	r.mu.Unlock()
 	if collapsed {
 		r.e.sfm.metrics.keyframesThrottled.Inc()
@@ -72,20 +70,22 @@ func (r *receiver) DemandChanged() { r.e.demandChanged() }
 
 // tick sends the keyframe requests that are due and reports whether some wait. The egress goroutine calls it.
 func (r *receiver) tick(now time.Duration) (soon bool) {
-	var packets []rtcp.Packet
-	r.mu.Lock()
-	for i := range r.gates {
-		ssrc := r.ssrc[i].Load()
-		if ssrc == 0 {
-			soon = soon || r.gates[i].Pending()
-			continue
+	var began rtpstream.EncodingSet
+	for i := range uint8(rtpstream.MaxEncodings) {
+		if r.ssrc[i].Load() != 0 {
+			began = began.With(i)
 		}
-		if r.gates[i].Due(now) {
-			packets = append(packets, &rtcp.PictureLossIndication{MediaSSRC: ssrc})
-		}
-		soon = soon || r.gates[i].Pending()
 	}
+	r.mu.Lock()
+	ask := r.gates.Due(now, began)
+	soon = r.gates.Pending()
 	r.mu.Unlock()
+	var packets []rtcp.Packet
+	for i := range uint8(rtpstream.MaxEncodings) {
+		if ask.Has(i) {
+			packets = append(packets, &rtcp.PictureLossIndication{MediaSSRC: r.ssrc[i].Load()})
+		}
+	}
 	if packets != nil && r.pc.WriteRTCP(packets) == nil {
 		r.e.sfm.metrics.keyframesSent.Add(float64(len(packets)))
 	}
@@ -160,7 +160,7 @@ func (r *receiver) readRTP(track *webrtc.TrackRemote, stream *rtpstream.Stream) 
 			p.MarkVP8()
 			if p.Keyframe {
 				r.mu.Lock()
-				r.gates[stream.Encoding].Arrived()
+				r.gates.Arrived(stream.Encoding)
 				r.mu.Unlock()
 			}
 		} else if r.levelID != 0 {
