@@ -11,7 +11,7 @@ const (
 	sharedBack    = 0.7
 	sharedCalm    = 3 * time.Second  // the queue has been seen empty this long: others have gone
 	sharedAgain   = 20 * time.Second // and are believed to be back when it fills again so soon
-	sharedSlack   = 1.6              // the estimate is no further above what is sent: it proves nothing
+	sharedSlack   = 1.3              // the estimate is no further above what is sent: it proves nothing
 )
 
 type rateSharing struct {
@@ -47,7 +47,7 @@ func (c *rateControl) share(rtt, now time.Duration) {
 	}
 	if full && c.lossy() {
 		if c.sample(0).sentAt > h.cut {
-			c.estimate = max(sharedBack*min(c.estimate, 1.2*max(c.sent, c.delivered)), rateFloor)
+			c.estimate = max(sharedBack*min(c.estimate, max(c.sent, c.delivered)), rateFloor)
 			h.cut, c.acted = now, now
 		}
 		h.grown = now

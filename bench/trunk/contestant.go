@@ -64,6 +64,13 @@ type linkCounters struct {
 	Repaired        uint64            `json:"repaired"`
 	Lost            uint64            `json:"lost"`
 	Drops           map[string]uint64 `json:"drops,omitempty"`
+
+	// At the end of the counted time: what the path was found to carry.
+	RateState    string  `json:"rate_state"` // "unlimited", "limited" or "shared"
+	Estimate     uint64  `json:"estimate_bps"`
+	Queue        float64 `json:"queue_ms"`
+	Withheld     int     `json:"withheld_flows"` // not sent in full
+	PaddingBytes uint64  `json:"padding_bytes"`
 }
 
 func newSending(ctx context.Context, j *job, w *wire, peer netip.AddrPort, load *workload) (sending, error) {

@@ -80,6 +80,8 @@ func (n *meridianNode) counters() counters {
 		Link: &linkCounters{
 			Parity: l.Parity, AudioCopies: l.AudioCopies, Restored: l.Restored,
 			Lanes: l.Lanes, RTT: millis(l.RTT), Retransmissions: l.Retransmissions, Repaired: l.Repaired, Lost: l.Lost, Drops: l.Drops,
+			RateState: l.Rate.State, Estimate: uint64(l.Rate.Estimate), Queue: millis(l.Rate.Queue), Withheld: l.Withheld,
+			PaddingBytes: l.PaddingBytes,
 		},
 	}
 }
