@@ -46,12 +46,12 @@ type Result struct {
 	Frozen  float64 `json:"frozen_ms"` // sum over all subscribers
 
 	// Keyframe requests that reached publishers in the counted time: all, the most in any 5 s to one publisher, and to one encoding
-	// of one publisher. SubscriberRequests is how many the subscribers made.
+	// of one publisher. What comes at once for several encodings is one. SubscriberRequests is how many the subscribers made.
 	KeyframeRequests   int            `json:"keyframe_requests"`
 	KeyframeRequests5s int            `json:"keyframe_requests_max_per_5s"`
 	EncodingRequests5s int            `json:"keyframe_requests_max_per_5s_and_encoding"`
 	SubscriberRequests int            `json:"subscriber_keyframe_requests"`
-	ByEncoding         [len(rids)]int `json:"keyframe_requests_by_encoding"` // from the lowest
+	ByEncoding         [len(rids)]int `json:"keyframe_requests_by_encoding"` // from the lowest; one of several encodings counts in each
 
 	// What the generator itself took for each packet, in microseconds: all of it, publishers included, and the reading thread
 	// alone.
@@ -218,7 +218,9 @@ func (l *load) countRequests(r *Result, since time.Duration) {
 		var each [len(rids)][]time.Duration
 		for _, x := range p.requests {
 			if x.at >= since {
-				all = append(all, x.at)
+				if len(all) == 0 || x.at-all[len(all)-1] > requestSpread {
+					all = append(all, x.at)
+				}
 				each[x.encoding] = append(each[x.encoding], x.at)
 			}
 		}
@@ -231,6 +233,9 @@ func (l *load) countRequests(r *Result, since time.Duration) {
 		}
 	}
 }
+
+// requestSpread is how far apart the readers of one publisher's encodings see one message.
+const requestSpread = 20 * time.Millisecond
 
 // requestWindow is the time keyframe requests are counted in.
 const requestWindow = 5 * time.Second
