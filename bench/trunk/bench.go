@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/meshnet"
@@ -55,20 +56,21 @@ type Progress func(what string, takes time.Duration)
 // ErrBare is a cell with conditions for a bench without emulation.
 var ErrBare = errors.New("trunk: without emulation there is no RTT, loss, jitter or bottleneck")
 
-// Bench runs cells, one at a time. It is not safe for concurrent use.
+// Bench runs cells. Run and RunAll are not to be called concurrently.
 type Bench struct {
-	cfg       Config
-	ca        *meshnet.CA
-	baselines map[baselineKey]Baseline
+	cfg  Config
+	ca   *meshnet.CA
+	cpus int
+
+	mu        sync.Mutex
+	baselines map[int64]Baseline // guarded by mu; by rate: what a packet costs does not depend on how long it takes
 }
 
-type baselineKey struct {
-	rate int64
-	rtt  time.Duration
-}
-
-// baselineTime is how long a baseline is counted at most.
-const baselineTime = 5 * time.Second
+// Baselines are counted so long at most, over a path no longer than this.
+const (
+	baselineTime = 5 * time.Second
+	baselineRTT  = 20 * time.Millisecond
+)
 
 // New returns a bench. Nothing is started.
 func New(cfg Config) (*Bench, error) {
@@ -79,23 +81,22 @@ func New(cfg Config) (*Bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bench{cfg: cfg, ca: ca, baselines: make(map[baselineKey]Baseline)}, nil
+	return &Bench{cfg: cfg, ca: ca, cpus: runtime.NumCPU(), baselines: make(map[int64]Baseline)}, nil
 }
 
-// Takes is about how long Run takes for cells, with the baselines that were not measured yet.
-func (b *Bench) Takes(cells ...Cell) time.Duration {
-	var d time.Duration
-	measured := make(map[baselineKey]bool)
-	for _, c := range cells {
-		d += time.Duration(len(b.cfg.Contestants)) * b.takes(c)
-		key := baselineKey{c.Rate, c.RTT}
-		if _, ok := b.baselines[key]; !ok && !measured[key] {
-			measured[key] = true
-			c.Duration = min(c.Duration, baselineTime)
-			d += 2 * b.takes(c)
-		}
+// Takes is about how long Run takes for a cell, with the baseline if it was not measured yet.
+func (b *Bench) Takes(c Cell) time.Duration {
+	return b.baselineTakes(c) + time.Duration(len(b.cfg.Contestants))*b.takes(c)
+}
+
+// baselineTakes is how long the baseline of a cell takes, 0 when it is known.
+func (b *Bench) baselineTakes(c Cell) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known := b.baselines[c.Rate]; known {
+		return 0
 	}
-	return d
+	return 2 * b.takes(baselineCell(c))
 }
 
 func (b *Bench) takes(c Cell) time.Duration {
@@ -135,33 +136,21 @@ func (b *Bench) Run(ctx context.Context, cell Cell, progress Progress) (Result, 
 			res.Outcomes[name] = t.outcome(res.Baseline, b.cfg.Bare)
 		}
 	}
-	res.Disturbed = res.disturbed()
+	res.Disturbed, res.Doubts = res.disturbed(), res.doubts()
 	res.LoadAfter, res.Took = loadAverage(), time.Since(began).Seconds()
 	return res, nil
 }
 
-// RunAll measures cells in order, calling each with every result as it comes. It returns the first error of Run.
-func (b *Bench) RunAll(ctx context.Context, cells []Cell, progress Progress, each func(Result)) error {
-	for _, c := range cells {
-		r, err := b.Run(ctx, c, progress)
-		if err != nil {
-			return err
-		}
-		each(r)
-	}
-	return nil
-}
-
 // baseline measures what plain UDP costs without loss, through the emulated path and past it. It is measured once for
-// a rate and round trip.
+// a rate.
 func (b *Bench) baseline(ctx context.Context, cell Cell, progress Progress) (Baseline, error) {
-	key := baselineKey{cell.Rate, cell.RTT}
-	if base, ok := b.baselines[key]; ok {
+	b.mu.Lock()
+	base, known := b.baselines[cell.Rate]
+	b.mu.Unlock()
+	if known {
 		return base, nil
 	}
-	cell = cell.clean()
-	cell.Duration = min(cell.Duration, baselineTime)
-	var base Baseline
+	cell = baselineCell(cell)
 	for _, emulate := range []bool{true, false} {
 		if emulate && b.cfg.Bare {
 			continue
@@ -170,7 +159,7 @@ func (b *Bench) baseline(ctx context.Context, cell Cell, progress Progress) (Bas
 		if emulate {
 			what = "through the emulator"
 		}
-		progress(fmt.Sprintf("%v RTT, %s: what UDP costs %s", cell.RTT, RateName(cell.Rate), what), b.takes(cell))
+		progress(fmt.Sprintf("%s: what UDP costs %s", RateName(cell.Rate), what), b.takes(cell))
 		t, err := b.trial(ctx, UDP, cell, emulate)
 		if err != nil {
 			return base, fmt.Errorf("trunk: baseline: %w", err)
@@ -181,8 +170,18 @@ func (b *Bench) baseline(ctx context.Context, cell Cell, progress Progress) (Bas
 			base.Bare = t.cpuPerPacket()
 		}
 	}
-	b.baselines[key] = base
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.baselines[cell.Rate] = base
 	return base, nil
+}
+
+// baselineCell is where a cell's baseline is measured.
+func baselineCell(c Cell) Cell {
+	c = c.clean()
+	c.RTT = min(c.RTT, baselineRTT)
+	c.Duration = min(c.Duration, baselineTime)
+	return c
 }
 
 // trial runs one contestant through one cell.

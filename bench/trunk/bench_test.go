@@ -173,6 +173,78 @@ func TestDisturbed(t *testing.T) {
 	}
 }
 
+func TestRunAll(t *testing.T) {
+	b := newTestBench(t, func(c *Config) { c.Contestants = []string{UDP} })
+	b.cpus = 4
+	cells := []Cell{
+		{RTT: 20 * time.Millisecond, Rate: 2e6, Duration: 500 * time.Millisecond},
+		{RTT: 40 * time.Millisecond, Rate: 2e6, Duration: 500 * time.Millisecond},
+	}
+	require.Greater(t, b.TakesAll(cells), b.TakesAll(cells[:1]))
+	require.Less(t, b.TakesAll(cells), b.Takes(cells[0])+b.Takes(cells[1]), "beside one another")
+	got, told := make(map[int]Result), 0
+	require.NoError(t, b.RunAll(t.Context(), cells, func(string, time.Duration) { told++ }, func(i int, r Result) { got[i] = r }))
+	require.Len(t, got, 2)
+	require.GreaterOrEqual(t, told, 4)
+	for i, r := range got {
+		require.Equal(t, cells[i], r.Cell)
+		require.Empty(t, r.Outcomes[UDP].Error)
+	}
+	cells[1].Rate = 0
+	require.ErrorContains(t, b.RunAll(t.Context(), cells, nil, nil), "rate is 0")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, b.RunAll(ctx, cells[:1], nil, nil), context.Canceled)
+}
+
+func TestMatrixIsDoneInTime(t *testing.T) {
+	b := newTestBench(t, func(c *Config) { c.Warmup = time.Second })
+	b.cpus = 2
+	require.Len(t, Matrix(time.Second), 72)
+	require.Less(t, b.TakesAll(Matrix(4*time.Second)), 18*time.Minute)
+	require.Less(t, b.TakesAll(Matrix(time.Second)), 10*time.Minute)
+	b.cpus = 16
+	require.Less(t, b.TakesAll(Matrix(4*time.Second)), 4*time.Minute)
+}
+
+// The figures of the bound are those of docs: 100 packets, 2 % random or 5 % in bursts of 4.
+func TestLeftByCode(t *testing.T) {
+	for _, tc := range []struct {
+		m           int
+		loss, burst float64
+		want        float64
+	}{
+		{5, 0.02, 1, 0.0013}, {10, 0.05, 4, 0.025}, {20, 0.05, 4, 0.0065}, {30, 0.05, 4, 0.0012},
+	} {
+		require.InEpsilon(t, tc.want, leftByCode(100, tc.m, tc.loss, tc.burst), 0.2)
+	}
+	require.Less(t, leftByCode(100, 10, 0.02, 1), 1e-5)
+	require.InDelta(t, 0.05, leftByCode(100, 0, 0.05, 4), 1e-9)
+}
+
+func TestDoubts(t *testing.T) {
+	cell := Cell{RTT: 150 * time.Millisecond, Loss: 0.05, Burst: 4, Rate: 20e6, Duration: 20 * time.Second}
+	for want, change := range map[string]func(m, u *Outcome){
+		"":                     func(_, _ *Outcome) {},
+		"the path took 6.50 %": func(m, _ *Outcome) { m.WireLoss = 0.065 },
+		"meridian is faster":   func(m, _ *Outcome) { m.DelayP50 = 74 },
+		"udp lost 4.00 %":      func(_, u *Outcome) { u.NeverArrived = 0.04 },
+		"meridian lost 0.10 %, a block code with its parity": func(m, _ *Outcome) { m.ResidualLoss, m.RepairOverhead = 0.001, 0.1 },
+	} {
+		m := Outcome{WireDatagrams: 70000, WireLoss: 0.05, DelayP50: 76, ResidualLoss: 0.007, Packets: 58000, OfferedBps: 20e6, RepairOverhead: 0.21}
+		u := Outcome{WireDatagrams: 58000, WireLoss: 0.05, NeverArrived: 0.0495, DelayP50: 76, Packets: 58000, OfferedBps: 20e6}
+		change(&m, &u)
+		r := Result{Cell: cell, Outcomes: map[string]*Outcome{Meridian: &m, UDP: &u, QUIC: {Error: "no"}}}
+		doubts := r.doubts()
+		if want == "" {
+			require.Empty(t, doubts)
+			continue
+		}
+		require.Len(t, doubts, 1, want)
+		require.Contains(t, doubts[0], want)
+	}
+}
+
 func TestTableAndFigure(t *testing.T) {
 	var results []Result
 	for i, c := range Matrix(time.Second) {

@@ -132,13 +132,17 @@ func (c *Cell) UnmarshalJSON(b []byte) error {
 func millis(d time.Duration) float64      { return float64(d) / float64(time.Millisecond) }
 func fromMillis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-// Matrix is every combination of the losses, round trips and rates that links of a mesh meet, each counted for d.
+// Matrix is every combination of the losses, round trips and rates that links of a mesh meet, each counted for d, at the
+// lowest rate, where packets are few and cells cheap, three times as long.
 func Matrix(d time.Duration) []Cell {
 	var cells []Cell
 	for _, rate := range []int64{2_000_000, 20_000_000, 60_000_000} {
 		for _, rtt := range []int{20, 80, 150, 250} {
 			for _, loss := range []Cell{{}, {Loss: 0.001}, {Loss: 0.005}, {Loss: 0.01}, {Loss: 0.02}, {Loss: 0.05, Burst: 4}} {
 				loss.RTT, loss.Rate, loss.Duration = time.Duration(rtt)*time.Millisecond, rate, d
+				if rate == 2_000_000 {
+					loss.Duration = 3 * d
+				}
 				cells = append(cells, loss)
 			}
 		}

@@ -212,7 +212,7 @@ func (n *node) receiver(ctx context.Context, peer netip.AddrPort) error {
 }
 
 // straggle is how much longer than useful the receiver waits, so that a late packet counts as late, not as lost.
-const straggle = time.Second
+const straggle = 500 * time.Millisecond
 
 // finish reports and stays until it is told to go: the other side may not be done.
 func (n *node) finish(ctx context.Context, r *report) error {

@@ -15,8 +15,10 @@ type Result struct {
 	CPUs       int
 	LoadBefore float64 // of the machine, one-minute average
 	LoadAfter  float64
-	Bare       bool // without emulation
-	Disturbed  bool // the machine itself was late or lossy: see disturbed
+	Bare       bool     // without emulation
+	Disturbed  bool     // the machine itself was late or lossy: see disturbed
+	Beside     int      // other cells that were under way when it began
+	Doubts     []string // what cannot be: see doubts
 	Baseline   Baseline
 	Outcomes   map[string]*Outcome // by contestant; those that ran
 }
@@ -168,13 +170,15 @@ type runJSON struct {
 	LoadAfter  float64   `json:"load_after"`
 	Bare       bool      `json:"bare"`
 	Disturbed  bool      `json:"disturbed"`
+	Beside     int       `json:"beside"`
+	Doubts     []string  `json:"doubts,omitempty"`
 }
 
 // MarshalJSON puts each contestant under its name.
 func (r Result) MarshalJSON() ([]byte, error) {
 	return json.Marshal(resultJSON{
 		Cell: r.Cell, Meridian: r.Outcomes[Meridian], QUIC: r.Outcomes[QUIC], UDP: r.Outcomes[UDP], Baseline: r.Baseline,
-		Run: runJSON{r.Time, r.Seed, r.Warmup, r.Took, r.CPUs, r.LoadBefore, r.LoadAfter, r.Bare, r.Disturbed},
+		Run: runJSON{r.Time, r.Seed, r.Warmup, r.Took, r.CPUs, r.LoadBefore, r.LoadAfter, r.Bare, r.Disturbed, r.Beside, r.Doubts},
 	})
 }
 
@@ -186,7 +190,7 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 	}
 	*r = Result{
 		Cell: j.Cell, Time: j.Run.Time, Seed: j.Run.Seed, Warmup: j.Run.Warmup, Took: j.Run.Took, CPUs: j.Run.CPUs,
-		LoadBefore: j.Run.LoadBefore, LoadAfter: j.Run.LoadAfter, Baseline: j.Baseline, Bare: j.Run.Bare, Disturbed: j.Run.Disturbed, Outcomes: make(map[string]*Outcome),
+		LoadBefore: j.Run.LoadBefore, LoadAfter: j.Run.LoadAfter, Baseline: j.Baseline, Bare: j.Run.Bare, Disturbed: j.Run.Disturbed, Beside: j.Run.Beside, Doubts: j.Run.Doubts, Outcomes: make(map[string]*Outcome),
 	}
 	for name, o := range map[string]*Outcome{Meridian: j.Meridian, QUIC: j.QUIC, UDP: j.UDP} {
 		if o != nil {

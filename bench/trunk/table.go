@@ -26,7 +26,7 @@ func WriteTable(w io.Writer, results []Result) error {
 			}
 			fmt.Fprintf(&b, "%s | %s | %s | %s / %s ms | %s | %.1f (%.1f) | %s |\n",
 				percent(o.ResidualLoss), percent(o.ResidualLossLate), percent(o.AudioResidualLoss), short(o.DelayP50), short(o.DelayP99),
-				o.overhead(), o.CPU, o.CPUNet, r.notes(o))
+				o.overhead(), o.CPU, o.CPUNet, r.notes(name, o))
 		}
 	}
 	_, err := w.Write(b.Bytes())
@@ -64,7 +64,7 @@ func short(ms float64) string {
 }
 
 // notes says what a reader should know before trusting a line.
-func (r *Result) notes(o *Outcome) string {
+func (r *Result) notes(name string, o *Outcome) string {
 	s := ""
 	add := func(format string, args ...any) {
 		if s != "" {
@@ -75,6 +75,11 @@ func (r *Result) notes(o *Outcome) string {
 	if r.Disturbed {
 		add("machine disturbed")
 	}
+	if name == Meridian {
+		for _, d := range r.Doubts {
+			add("cannot be: %s", d)
+		}
+	}
 	if o.Withheld > 0.001 {
 		add("%s not sent", percent(o.Withheld))
 	}
@@ -84,7 +89,7 @@ func (r *Result) notes(o *Outcome) string {
 	if o.SocketDrops > 0 {
 		add("%d dropped by the kernel", o.SocketDrops)
 	}
-	if o.OthersCPU > 0.5 {
+	if o.OthersCPU > 0.5 && r.Beside == 0 {
 		add("%.1f CPUs busy with others", o.OthersCPU)
 	}
 	return s

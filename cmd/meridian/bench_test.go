@@ -69,9 +69,16 @@ func TestBenchUsage(t *testing.T) {
 
 func TestBenchCells(t *testing.T) {
 	f := trunkFlags{rtt: 80 * time.Millisecond, loss: "5%", burst: 4, rate: "20M", bottleneck: "10M", duration: 3 * time.Second}
-	cells, err := f.cells(func(string) bool { return false })
+	cells, err := f.cells(func(name string) bool { return name == "duration" })
 	require.NoError(t, err)
 	require.Equal(t, trunk.Matrix(3*time.Second), cells)
+	cells, err = f.cells(func(string) bool { return false })
+	require.NoError(t, err)
+	require.Equal(t, trunk.Matrix(4*time.Second), cells)
+	f.quick = true
+	cells, err = f.cells(func(string) bool { return false })
+	require.NoError(t, err)
+	require.Equal(t, trunk.Matrix(time.Second), cells)
 	cells, err = f.cells(func(name string) bool { return name == "burst" })
 	require.NoError(t, err)
 	require.Equal(t, []trunk.Cell{{
