@@ -63,6 +63,6 @@
 //
 // # References
 //
-// RFC 9221 (QUIC datagrams), draft-ietf-avtcore-rtp-over-quic (flow IDs), RFC 4585 §6.2.1 (NACK), RFC 3550 §6.4.1
+// RFC 9221 (QUIC datagrams), draft-ietf-avtcore-rtp-over-quic (flow IDs), RFC 6865 (Reed–Solomon for RTP), RFC 4585 §6.2.1 (NACK), RFC 3550 §6.4.1
 // (sender reports), RFC 7667 §3.7.
 package cascade
