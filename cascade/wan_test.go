@@ -136,21 +136,26 @@ func (w wan) run(t *testing.T) (res wanResult) {
 	return res
 }
 
-// wanLength is how long each path is run in virtual time, and with how many seeds: MERIDIAN_WAN_SECONDS and
-// MERIDIAN_WAN_SEEDS make it more. Minutes come near the mean, and are held to the targets.
-func wanLength(t *testing.T) (length time.Duration, seeds int, targets bool) {
-	number := func(name string, otherwise int) int {
-		s := os.Getenv(name)
-		if s == "" {
-			return otherwise
-		}
-		n, err := strconv.Atoi(s)
-		require.NoError(t, err)
-		return n
+// wanSeconds is how long each path is run, in virtual time; MERIDIAN_WAN_SECONDS makes it longer.
+func wanSeconds(t *testing.T) time.Duration {
+	return time.Duration(environment(t, "MERIDIAN_WAN_SECONDS", 5)) * time.Second
+}
+
+// wanSeeds is with how many seeds; MERIDIAN_WAN_SEEDS makes it more. Minutes in all come near the mean, and are held to
+// the targets.
+func wanSeeds(t *testing.T) (seeds int, targets bool) {
+	seeds = environment(t, "MERIDIAN_WAN_SEEDS", 2)
+	return seeds, time.Duration(seeds)*wanSeconds(t) >= 3*time.Minute
+}
+
+func environment(t *testing.T, name string, otherwise int) int {
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
 	}
-	seconds := number("MERIDIAN_WAN_SECONDS", 5)
-	seeds = number("MERIDIAN_WAN_SEEDS", 2)
-	return time.Duration(seconds) * time.Second, seeds, seconds*seeds >= 180
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return n
 }
 
 // wanBounds are shares: what may be missing within one way + 60 ms, the same of audio, within a round trip more, and
@@ -158,7 +163,8 @@ func wanLength(t *testing.T) (length time.Duration, seeds int, targets bool) {
 type wanBounds struct{ residual, audio, late, overhead float64 }
 
 func TestRepairOverAnOcean(t *testing.T) {
-	length, seeds, targets := wanLength(t)
+	length := wanSeconds(t)
+	seeds, targets := wanSeeds(t)
 	for name, x := range map[string]struct {
 		wan
 		target, short wanBounds // over minutes; over seconds, which tell the order of size only
