@@ -56,6 +56,7 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, 
 	r := &s.repair
 	copying := loss > copyMinLoss
 	loss, burst = r.path.reckon(loss, burst, s.next-1, now)
+	loss = min(loss, s.rate.ownLoss())
 	ladder := r.ladder
 	s.mu.Unlock()
 	plan := fecPlan{}

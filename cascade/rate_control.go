@@ -6,7 +6,7 @@ import "time"
 const (
 	rateOpen     = 200e6                 // without any sign of congestion a link takes this, or twice what it was seen to carry
 	rateFloor    = 300e3                 // no estimate is below: a microphone or two pass
-	ratePace     = 1.15                  // of the estimate, so that a keyframe does not wait
+	ratePace     = 1.05                  // of the estimate: what is in excess waits here, where audio overtakes it
 	rateUse      = 0.92                  // of the estimate that media and its repair are planned for
 	rateDrain    = 0.7                   // of the estimate while a queue of our making empties
 	rateTrust    = 0.97                  // of what a full bottleneck delivered
@@ -78,11 +78,12 @@ type rateControl struct {
 	samples  [64]rateSample // a ring of the latest
 	n        uint64         // samples taken
 	queue    time.Duration  // standing, of the latest samples
-	noise    float64        // mean change of the delay between reports, ns
+	noise    float64        // mean change of the change of the delay between reports, halved, ns: steady growth is none
 	busyFrom uint64         // sample with which the queue began to stand
 	delivered, sent,
 	lossNow float64 // of the last rateWindow
 	ownLoss float64       // share lost when no queue stands
+	late    float64       // share lost in the last second or so
 	most    float64       // highest delivered rate of late
 	acted   time.Duration // packets that left before tell nothing of the latest change
 
@@ -123,7 +124,7 @@ func (c *rateControl) report(s rateSample, rtt, now time.Duration) {
 		} else {
 			c.congest(now)
 		}
-	case c.phase == rateUnlimited && c.queue > c.threshold() && c.lossy():
+	case c.phase == rateUnlimited && c.n >= rateWarm && c.queue > c.threshold() && c.lossy() && c.delivered >= rateShort*c.sent*(1-c.lossNow):
 		c.enterShared(now)
 	case c.phase == rateLimited && c.queue < rateEmpty && c.delivered > c.estimate:
 		c.estimate = c.delivered // seen to be carried
@@ -142,9 +143,9 @@ func (c *rateControl) measure() {
 	if c.n < 3 {
 		c.queue = 0
 	}
-	if c.n > 1 {
-		d := s.delay - c.sample(1).delay
-		c.noise += (float64(max(d, -d)) - c.noise) / float64(min(c.n-1, 64))
+	if c.n > 2 {
+		d := s.delay - 2*c.sample(1).delay + c.sample(2).delay
+		c.noise += (float64(max(d, -d))/2 - c.noise) / float64(min(c.n-2, 64))
 	}
 	if q < rateEmpty || c.n == 1 {
 		c.busyFrom = c.n - 1
@@ -155,6 +156,7 @@ func (c *rateControl) measure() {
 	}
 	c.delivered, c.sent, c.lossNow = c.between(from)
 	c.most = max(c.most*0.999, c.delivered)
+	c.late += (c.lossNow - c.late) / 32
 	if c.queue < rateEmpty && c.around < rateQueue {
 		c.ownLoss = min(c.ownLoss+(c.lossNow-c.ownLoss)/64, rateOwnMost)
 	}
@@ -219,9 +221,11 @@ func (c *rateControl) lossy() bool {
 	return n > 0 && loss*n > 1.5+3*c.ownLoss*n
 }
 
-// crowded reports whether the queue is likely somebody else's again: it was a moment ago, or fills however little is sent.
+// crowded reports whether the queue is likely somebody else's again: it was a moment ago and this link sends no more than
+// its estimate, or it fills however little is sent.
 func (c *rateControl) crowded(now time.Duration) bool {
-	return c.shared.left != 0 && now-c.shared.left < sharedAgain || c.cuts[0] != 0 && now-c.cuts[0] < rateCutsIn
+	again := c.shared.left != 0 && now-c.shared.left < sharedAgain && c.sent < c.estimate
+	return again || c.cuts[0] != 0 && now-c.cuts[0] < rateCutsIn
 }
 
 // congest takes what came out of the queue for what the path carries, and lets the queue empty.

@@ -119,6 +119,15 @@ func (q *linkRate) left(seq, drained uint64, now time.Duration) {
 // draining reports whether a queue of our making is being let empty: what can be done without is not repaired then.
 func (q *linkRate) draining() bool { return q.on && q.ctl.drain.on }
 
+// ownLoss bounds the loss that is to be repaired for: a full queue of our own making loses the more the more is sent, so
+// while the link keeps one empty little is believed beyond what was lost when none stood.
+func (q *linkRate) ownLoss() float64 {
+	if !q.on || q.ctl.phase != rateLimited {
+		return 1
+	}
+	return max(q.ctl.ownLoss, q.ctl.late/2)
+}
+
 // pad fills what the pacer would let through and media does not take, while the path is probed. The mutex is held.
 func (s *sender) pad(now time.Duration) {
 	if !s.rate.on || !s.rate.ctl.padding() {
