@@ -12,8 +12,8 @@ const (
 	fecRandomShare = 0.2   // bytes of parity to bytes of media at most, losses coming alone: small blocks need it
 	fecBurstShare  = 0.222 // … losses coming in bursts, where it never is enough
 
-	fecAge         = 53 * time.Millisecond
-	fecSpread      = 4 * time.Millisecond
+	fecAge         = 50 * time.Millisecond
+	fecSpread      = 3 * time.Millisecond
 	fecBurstAge    = 41 * time.Millisecond // earlier, so that what parity leaves can be asked for in time
 	fecBurstSpread = 8 * time.Millisecond  // wider than a burst
 )
@@ -111,7 +111,7 @@ func (p *pathLoss) reckon(loss, burst float64, sent uint64, now time.Duration) (
 		return 0, 1
 	}
 	loss = p.lost / p.packets
-	return loss + math.Sqrt(loss/max(p.packets, fewPackets))/2, p.lost / p.bursts // there may be more than there were
+	return loss + 0.8*math.Sqrt(loss/max(p.packets, fewPackets)), p.lost / p.bursts // there may be more than there were
 }
 
 // learned is the mean, once the path is known.
