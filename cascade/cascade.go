@@ -206,9 +206,10 @@ func (c *Cascade) Alive(node mesh.NodeID) (alive, known bool) {
 	return p.link.up.Load(), p.link.wasUp.Load()
 }
 
-// cutOff reports whether every other link that was up is as silent as this one: then it is this node that is cut off,
-// and says nothing of the others. With one link alone there is nobody to compare with.
+// cutOff reports whether every other link that was up is silent too, be it a shorter while: then it is this node that is
+// cut off, and says nothing of the others. With one link alone there is nobody to compare with.
 func (c *Cascade) cutOff(l *link, now time.Duration) bool {
+	quiet := l.live.doubtAfter()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	others := 0
@@ -217,7 +218,7 @@ func (c *Cascade) cutOff(l *link, now time.Duration) bool {
 		if o == nil || o == l || !o.up.Load() {
 			continue
 		}
-		if now-time.Duration(o.heard.Load()) <= c.cfg.SuspectAfter {
+		if now-time.Duration(o.heard.Load()) <= quiet {
 			return false
 		}
 		others++

@@ -96,6 +96,10 @@ func (l *liveness) tick(now time.Duration, h heard) (action livenessAction, due 
 		l.suspectAt = now
 		return livenessProbe, now + grace
 	}
+	if h.cutOff { // whoever is heard again last is not dead for that: the grace begins anew
+		l.suspectAt = now + l.interval
+		return livenessNothing, now + l.interval
+	}
 	waited := now - l.suspectAt
 	dead := waited >= 2*grace || waited >= grace && h.control < l.suspectAt
 	if !dead {
@@ -103,9 +107,6 @@ func (l *liveness) tick(now time.Duration, h heard) (action livenessAction, due 
 			return livenessNothing, l.suspectAt + grace
 		}
 		return livenessNothing, l.suspectAt + 2*grace
-	}
-	if h.cutOff {
-		return livenessNothing, now + l.interval
 	}
 	l.up, l.answers, l.suspectAt, l.doubtedAt, l.downSince = false, 0, 0, 0, now
 	return livenessDown, never

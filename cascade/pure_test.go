@@ -196,7 +196,7 @@ func TestLivenessNeedsTwoSignalsEachWay(t *testing.T) {
 		looks(t, l, 0, true, look{320 * ms, 10 * ms, 0, livenessProbe}, look{430 * ms, 10 * ms, 0, livenessNothing},
 			look{2 * time.Second, 10 * ms, 0, livenessNothing})
 		require.True(t, l.up && l.doubtful(2*time.Second))
-		looks(t, l, 0, false, look{2100 * ms, 10 * ms, 0, livenessDown})
+		looks(t, l, 0, false, look{2100 * ms, 10 * ms, 0, livenessNothing}, look{2200 * ms, 10 * ms, 0, livenessDown})
 	})
 }
 
