@@ -83,8 +83,12 @@ func (c *Cascade) Links() []LinkStatus {
 	c.mu.Lock()
 	peers := make([]*peer, 0, len(c.peers))
 	links := make([]*link, 0, len(c.peers))
+	born := make([]time.Duration, len(c.peers))
 	for _, p := range c.peers {
 		peers, links = append(peers, p), append(links, p.link)
+		if p.link != nil {
+			born[len(links)-1] = p.link.born // set again when the greeting is over
+		}
 	}
 	c.mu.Unlock()
 	out := make([]LinkStatus, 0, len(peers))
@@ -92,7 +96,7 @@ func (c *Cascade) Links() []LinkStatus {
 		s := p.stats.status()
 		s.Peer = p.id
 		if l := links[i]; l != nil {
-			l.status(&s)
+			l.status(&s, born[i])
 		}
 		out = append(out, s)
 	}
@@ -100,11 +104,11 @@ func (c *Cascade) Links() []LinkStatus {
 	return out
 }
 
-func (l *link) status(s *LinkStatus) {
+func (l *link) status(s *LinkStatus, born time.Duration) {
 	s.Up = l.up.Load()
 	s.RTT, s.Jitter = l.nearest()
 	l.liveMu.Lock()
-	s.Age = l.c.now() - max(l.live.lastAnswer, l.born)
+	s.Age = l.c.now() - max(l.live.lastAnswer, born)
 	l.liveMu.Unlock()
 	l.laneMu.Lock()
 	s.Lanes, s.WantLanes = len(l.attached), l.want
