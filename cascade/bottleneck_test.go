@@ -350,6 +350,7 @@ func (n *narrows) bulk() (got func() int) {
 }
 
 func TestBottleneck(t *testing.T) {
+	withoutRace(t)
 	for _, x := range []struct {
 		delay, queue time.Duration
 	}{
@@ -401,6 +402,7 @@ func TestBottleneck(t *testing.T) {
 
 // What an ocean loses is no reason to send less.
 func TestNoStepDownOverAnOcean(t *testing.T) {
+	withoutRace(t)
 	for _, x := range []struct {
 		rtt         time.Duration
 		loss, burst float64
@@ -428,6 +430,7 @@ func TestNoStepDownOverAnOcean(t *testing.T) {
 
 // Beside a bulk flow of QUIC's (Reno) on a shared bottleneck neither starves: RFC 8836 §2.
 func TestSharesBottleneckWithBulk(t *testing.T) {
+	withoutRace(t)
 	for _, x := range []struct{ rtt, queue time.Duration }{{40 * ms, 50 * ms}, {150 * ms, 200 * ms}} {
 		t.Run(fmt.Sprintf("%v, queue %v", x.rtt, x.queue), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -160,6 +160,7 @@ func TestNothingIsLeftOutTowardsTheReleaseBefore(t *testing.T) {
 
 // A thousand people join one publisher within a minute, in three regions, and every tenth makes the picture larger.
 func TestJoinStorm(t *testing.T) {
+	withoutRace(t)
 	synctest.Test(t, func(t *testing.T) {
 		const joins = 1000
 		h := newHub(75 * time.Millisecond)

@@ -171,6 +171,7 @@ func TestParityRestoresAnyLostPackets(t *testing.T) {
 // Whatever is lost of a graded block, packets and symbols: exactly what the lengths allow comes back, and with
 // retransmissions in the end all.
 func TestGradedParityRestoresWhatLengthsAllow(t *testing.T) {
+	withoutRace(t)
 	c := newCodec()
 	restored, partly := 0, 0
 	for round := range 200 {

@@ -170,6 +170,7 @@ func (l *listener) WritePacket(p *rtpstream.Packet) {
 
 // The bytes between regions of nine people in a gallery against those of forwarding everything.
 func TestGalleryCrossesAThirdOfEverythingAtMost(t *testing.T) {
+	withoutRace(t)
 	everything, all := gallery(t, true)
 	watched, ears := gallery(t, false)
 	ratio := float64(watched) / float64(everything)

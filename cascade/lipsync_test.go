@@ -90,6 +90,7 @@ func (l *lips) capture(t time.Duration) {
 // Audio and video of one publisher, whose sample clocks and wall clock all drift, seen over two hops with 100 ms of
 // jitter each: after ten minutes they are as far apart as at the start.
 func TestLipSyncOverTwoHops(t *testing.T) {
+	withoutRace(t)
 	synctest.Test(t, func(t *testing.T) {
 		const length = 10 * time.Minute
 		h := newHub(60 * time.Millisecond)

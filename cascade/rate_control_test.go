@@ -19,6 +19,7 @@ func (s *sim) print(t *testing.T) {
 
 // Loss without a queue is the path's own, whatever its pattern: RFC 8836 §2.
 func TestRateIgnoresLossWithoutQueue(t *testing.T) {
+	withoutRace(t)
 	for _, x := range []struct {
 		rate   float64
 		delay  time.Duration
@@ -47,6 +48,7 @@ func TestRateIgnoresLossWithoutQueue(t *testing.T) {
 }
 
 func TestRateFindsBottleneck(t *testing.T) {
+	withoutRace(t)
 	for _, x := range []struct {
 		delay, queue time.Duration
 		loss, burst  float64
@@ -92,6 +94,7 @@ func TestRateFindsBottleneck(t *testing.T) {
 }
 
 func TestRateSharesWithTCP(t *testing.T) {
+	withoutRace(t)
 	for _, cubic := range []bool{false, true} {
 		for _, delay := range []time.Duration{10 * ms, 40 * ms, 75 * ms} {
 			for _, queue := range []time.Duration{50 * ms, 100 * ms, 200 * ms} {

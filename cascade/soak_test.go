@@ -293,6 +293,7 @@ func soakLength(t *testing.T) (length time.Duration, rounds int) {
 // TestSoak lives for hours of virtual time: links, nodes, sources and watchers come and go, under loss and outages. Each
 // time everything is at rest, there is no more than there was the first time.
 func TestSoak(t *testing.T) {
+	withoutRace(t)
 	length, rounds := soakLength(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newSoak(t)

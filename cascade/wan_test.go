@@ -163,6 +163,7 @@ func environment(t *testing.T, name string, otherwise int) int {
 type wanBounds struct{ residual, audio, late, overhead float64 }
 
 func TestRepairOverAnOcean(t *testing.T) {
+	withoutRace(t)
 	length := wanSeconds(t)
 	seeds, targets := wanSeeds(t)
 	for name, x := range map[string]struct {

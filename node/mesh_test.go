@@ -157,14 +157,14 @@ func flows(n *testNode) int {
 func TestOwnerLeaves(t *testing.T) {
 	nodes := startMesh(t, "us-east", "eu-west", "ap-south")
 	carol := join(t, nodes[0], "board", "carol", personOptions{silent: true}) // first in: its node owns the room
-	alice := join(t, nodes[1], "board", "alice", personOptions{})
-	bob := join(t, nodes[2], "board", "bob", personOptions{})
-	alice.gets(t, bob)
-	bob.gets(t, alice)
 	require.Eventually(t, func() bool {
 		e, ok := nodes[1].ownership.Lookup("board")
 		return ok && e.Owner == nodes[0].cfg.ID
 	}, 10*time.Second, 10*time.Millisecond)
+	alice := join(t, nodes[1], "board", "alice", personOptions{})
+	bob := join(t, nodes[2], "board", "bob", personOptions{})
+	alice.gets(t, bob)
+	bob.gets(t, alice)
 	carol.Disconnect()
 	nodes[0].stop()
 	alice.gets(t, bob)

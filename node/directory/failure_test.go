@@ -25,6 +25,7 @@ func TestOwnerKilled(t *testing.T) {
 		id := b.meta.ID
 		_, err := b.UpdateRoom(context.Background(), call, "set before")
 		require.NoError(t, err)
+		c.pass(100 * time.Millisecond) // the owner says yes before the edges have it
 		c.kill("a")
 		c.pass(3 * time.Second)
 		owners := c.owners()
