@@ -79,9 +79,10 @@ func (g *Gossip) leave(m *memberlist.Memberlist, gossipInterval time.Duration) {
 	deadline := time.Now().Add(g.cfg.LeaveTimeout)
 	bye := notice{g.self.Load().ID}
 	g.notices.QueueBroadcast(bye)
-	for _, n := range m.Members() {
-		if n.Name != string(bye.id) {
-			_ = m.SendBestEffort(n, bye.Message()) // only queues
+	for _, n := range g.Members() { // memberlist's own hands out what it goes on writing to
+		if n.ID != bye.id {
+			to := memberlist.Address{Addr: n.MeshAddr.String(), Name: string(n.ID)}
+			_ = m.SendToAddress(to, bye.Message()) // only queues
 		}
 	}
 	time.Sleep(min(gossipInterval, g.cfg.LeaveTimeout/4)) // the notice shall arrive before the going
