@@ -449,8 +449,10 @@ func TestPathInDoubt(t *testing.T) {
 			before, was := offers()
 			if heard {
 				bob.ep.CheckPath()
-				_ = bob.ep.Stats() // the loop has begun to listen
-				require.NoError(t, bob.sub.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 1}}))
+				_ = bob.ep.Stats()                  // the loop has begun to listen
+				require.Eventually(t, func() bool { // not before DTLS has started
+					return bob.sub.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 1}}) == nil
+				}, pathPatience/2, 10*time.Millisecond)
 				require.Never(t, func() bool { n, _ := offers(); return n != before }, pathPatience+2*demandTick, 50*time.Millisecond)
 				return
 			}
