@@ -100,6 +100,7 @@ func (s *sender) activate(now time.Duration) {
 	}
 	s.mu.Lock()
 	s.choice.restart(now)
+	s.start.patient = now + repairPatience
 	s.mu.Unlock()
 	if s.retarget(now) {
 		s.egress.wake()

@@ -262,9 +262,19 @@ func TestSenderStartsFromThePast(t *testing.T) {
 	require.Len(t, x.w.list, 15, "the keyframe and one more, once")
 	x.s.lost(5*s + replayFlight - 1)
 	require.Equal(t, asked, x.feedback.keyframes)
+	x.now = 6 * s
+	x.write(2, false)
+	x.drain(6 * s)
 	x.s.lost(6 * s)
+	x.s.tick(6*s, x.buf)
+	require.Len(t, x.w.list, 19, "it may have been lost as well: once more")
+	require.Equal(t, asked, x.feedback.keyframes)
+	x.s.lost(6*s + replayFlight)
 	require.Equal(t, asked+1, x.feedback.keyframes, "it did not help")
 	require.Equal(t, rtpstream.KeyframeForRepair, x.feedback.why)
+	x.s.lost(6*s + 2*replayFlight)
+	require.Equal(t, asked+2, x.feedback.keyframes)
+	require.Equal(t, rtpstream.KeyframeForJoin, x.feedback.why, "one who is never content waits like one who begins")
 
 	// The small encoding is wanted and kept: no request, no wait.
 	x.now = 7 * s
@@ -275,8 +285,37 @@ func TestSenderStartsFromThePast(t *testing.T) {
 	x.s.want(Wanted{Quality: 0}, 7*s)
 	x.s.tick(7*s, x.buf)
 	require.Len(t, x.w.list, n+2)
-	require.Equal(t, asked+1, x.feedback.keyframes)
+	require.Equal(t, asked+2, x.feedback.keyframes)
 	require.EqualValues(t, 0b001, x.media.Demand().Encodings)
+}
+
+// A storm of joins on a lossy path is no storm of keyframes: who has just begun and cannot make a picture of what is kept waits
+// like everyone who begins, and has a smaller picture meanwhile if there is one.
+func TestSenderThatHasJustBegunIsPatient(t *testing.T) {
+	const s = time.Second
+	x := newBench(t, mesh.Video, 3, binding{ssrc: 7, payloadType: 96})
+	x.media.Subscribe(watching{}).SetDemand(rtpstream.Demand{Encodings: 0b101, MaxTemporal: rtpstream.AllTemporal})
+	x.now = s
+	x.write(2, true)
+	x.drain(s)
+	x.s.tick(s, x.buf)
+	require.Equal(t, 2, x.s.rewriter.Current())
+	for range 300 { // more than is kept
+		x.write(2, false)
+		x.drain(s)
+	}
+	x.write(0, true)
+	x.write(0, false)
+	x.drain(s)
+	require.False(t, x.media.Stream(2).CanReplay(s, replayBytes))
+	x.s.lost(2 * s)
+	x.s.tick(2*s, x.buf)
+	require.Equal(t, 0, x.s.rewriter.Current(), "a smaller picture at once")
+	require.Equal(t, rtpstream.KeyframeForJoin, x.feedback.why)
+	x.s.lost(2*s + replayFlight)
+	require.Equal(t, rtpstream.KeyframeForJoin, x.feedback.why)
+	x.s.lost(3 * s)
+	require.Equal(t, rtpstream.KeyframeForJoin, x.feedback.why)
 }
 
 // A higher temporal layer begins with a frame that builds on the base layer alone, and leaves no gap before.

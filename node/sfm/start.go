@@ -15,14 +15,44 @@ const replayBytes = 384 << 10
 // What a client that tells of a lost picture gets, by the time since it last got one from the past.
 const (
 	replayFlight   = 500 * time.Millisecond // nothing: it asked before that had arrived
-	replayPatience = 2 * time.Second        // a keyframe of the publisher: the past did not help
+	replayPatience = 2 * time.Second        // the past again, at most replayTries times: it may have been lost as well
+	replayTries    = 2
 )
+
+// A client has its wish for a keyframe taken for a lost picture after its first repairPatience, and once in that time:
+// one that never gets whole what it is sent, or cannot decrypt it, is not to have thousands watch keyframes.
+const repairPatience = 5 * time.Second
 
 // starter is what a sender remembers of beginning. It is guarded by the sender's mutex.
 type starter struct {
 	bridge   int           // encoding to begin with until the target's keyframe comes, plus one; 0 is none
 	lost     bool          // the client lost its picture
 	replayed time.Duration // when the client last got the past; 0 is never
+	tries    int           // how often it got the past, each within replayPatience of the one before
+	patient  time.Duration // until when its wishes are those of one who begins
+}
+
+// noteReplay notes that the client gets the past.
+func (x *starter) noteReplay(now time.Duration) {
+	if x.replayed == 0 || now-x.replayed >= replayPatience {
+		x.tries = 0
+	}
+	x.tries++
+	x.replayed = now
+}
+
+// exhausted reports whether the past did not help.
+func (x *starter) exhausted(now time.Duration) bool {
+	return x.tries >= replayTries && now-x.replayed < replayPatience
+}
+
+// reason is what the client's wish for a keyframe counts as.
+func (x *starter) reason(now time.Duration) rtpstream.KeyframeReason {
+	if now < x.patient {
+		return rtpstream.KeyframeForJoin
+	}
+	x.patient = now + repairPatience
+	return rtpstream.KeyframeForRepair
 }
 
 // lost notes that the client lost its picture.
@@ -34,19 +64,29 @@ func (s *sender) lost(now time.Duration) {
 		s.mu.Unlock()
 		return
 	}
-	failed := s.start.replayed != 0 && now-s.start.replayed < replayPatience
-	if !failed && s.media.Stream(uint8(encoding)).CanReplay(now, replayBytes) {
+	if !s.start.exhausted(now) && s.kept(encoding, now) != noEncoding {
 		s.start.lost = true
 		s.mu.Unlock()
 		s.egress.wake()
 		return
 	}
+	why := s.start.reason(now)
 	s.mu.Unlock()
-	s.sub.RequestKeyframe(uint8(encoding), rtpstream.KeyframeForRepair)
+	s.sub.RequestKeyframe(uint8(encoding), why)
 }
 
-// catchUp sends what came since the latest keyframe when the client waits for one, and reports whether it did. Without
-// anything of the wanted encoding, a client without a picture begins with a smaller one.
+// kept is the best encoding up to e that a client can begin with at once, noEncoding if there is none.
+func (s *sender) kept(e int, now time.Duration) int {
+	for ; e >= 0; e-- {
+		if s.media.Stream(uint8(e)).CanReplay(now, replayBytes) {
+			return e
+		}
+	}
+	return noEncoding
+}
+
+// catchUp sends what came since the latest keyframe when the client waits for one or lost its picture, and reports whether
+// it did. Without anything of the wanted encoding, a client without a picture begins with a smaller one.
 func (s *sender) catchUp(now time.Duration, waiting bool, buf *scratch) bool {
 	s.mu.Lock()
 	target, current, lost := s.rewriter.Target(), s.rewriter.Current(), s.start.lost
@@ -56,19 +96,23 @@ func (s *sender) catchUp(now time.Duration, waiting bool, buf *scratch) bool {
 	case waiting && s.replay(target, now, buf):
 		return true
 	case waiting && current == noEncoding:
-		for e := target - 1; e >= 0; e-- {
-			if s.media.Stream(uint8(e)).CanReplay(now, replayBytes) {
-				s.bridge(e + 1)
-				s.retarget(now) // what comes after the past is wanted too
-				done := s.replay(e, now, buf)
-				s.bridge(0)
-				return done
-			}
-		}
+		return s.replaySmaller(target, now, buf)
 	case lost && current != noEncoding:
-		return s.replay(current, now, buf)
+		return s.replay(current, now, buf) || s.replaySmaller(current, now, buf)
 	}
 	return false
+}
+
+// replaySmaller sends what is kept of the best encoding below e.
+func (s *sender) replaySmaller(e int, now time.Duration, buf *scratch) bool {
+	if e = s.kept(e-1, now); e == noEncoding {
+		return false
+	}
+	s.bridge(e + 1)
+	s.retarget(now) // what comes after the past is wanted too
+	done := s.replay(e, now, buf)
+	s.bridge(0)
+	return done
 }
 
 func (s *sender) bridge(e int) {
@@ -89,7 +133,7 @@ func (s *sender) replay(encoding int, now time.Duration, buf *scratch) bool {
 	}
 	s.mu.Lock()
 	s.rewriter.Replay(packets)
-	s.start.replayed = now
+	s.start.noteReplay(now)
 	s.mu.Unlock()
 	for i, p := range packets {
 		s.forward(p, now, buf)
