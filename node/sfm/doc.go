@@ -39,7 +39,8 @@
 // dropped and counted. Descriptions hold at most 512 kB and 512 m-lines, data messages 65,535 bytes; reliable data that
 // is not taken (4 MB) ends the endpoint, lossy data is dropped. Who begins to watch begins with what came since the latest
 // keyframe, when that is 384 kB and six seconds at most. Keyframe requests go out once per KeyframeInterval and encoding,
-// for those who begin, or lose picture after picture, once per KeyframeJoinInterval. Retransmissions are bounded by a quarter of what is sent.
+// for those who begin, or lose picture after picture, once per KeyframeJoinInterval. Retransmissions are bounded by a
+// quarter of what is sent.
 //
 // # References
 //
