@@ -17,6 +17,7 @@
 //   - KeyframeGates: one request for a keyframe in place of many. VoiceGate: which audio nobody needs to hear.
 //   - Rewriter: continuous sequence numbers, timestamps and VP8 picture IDs over switches, over what was left out on
 //     purpose, and from the past to the present, at the last hop only.
+//   - ParseVP8, ParseVP9, ParseAV1, DependencyReader: what payload descriptors and the dependency descriptor tell of layers.
 //   - Queue, Cache, Unwrapper: the bounded ring, the retransmission store, the 16/32 → 64-bit extension.
 //
 // # Goroutines
@@ -33,5 +34,6 @@
 // # References
 //
 // RFC 3550 (RTP), RFC 7656 (taxonomy), RFC 7667 §3.7 (Selective Forwarding Middlebox), RFC 7741 (VP8 payload),
+// RFC 9628 (VP9 payload), RTP Payload Format For AV1 (with the dependency descriptor, appendix A),
 // RFC 8285 (header extensions), RFC 6464 (audio levels).
 package rtpstream
