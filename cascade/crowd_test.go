@@ -44,8 +44,8 @@ func TestCrowdedLinkKeepsAudioAndDropsWholeFrames(t *testing.T) {
 		require.NotZero(t, s.Drops["frame_rest"])
 		require.Zero(t, s.Drops["lane_down"])
 		require.Zero(t, b.status(t, "a").Lost, "what is dropped before it is numbered is not missed on the link")
-		require.Greater(t, tv.count(), frames*perFrame/5, "the link is used")
-		require.Less(t, tv.count(), frames*perFrame/2)
+		require.Greater(t, tv.count(), 3*perFrame, "whole frames until it is known what the lanes take")
+		require.Equal(t, 1, s.Withheld, "nothing of a camera whose only layer does not fit")
 	})
 }
 

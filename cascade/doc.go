@@ -28,8 +28,9 @@
 //   - Cascade.Keep, Alive, WatchLinks, Links, Legs: links as such, liveness, status; what others say of theirs.
 //   - Over: the network underneath, from a meshnet.Network.
 //
-// A link without congestion windows sends as its rate controller lets it (rate_control.go): the peer reports what came,
-// the pacer keeps to the estimate, and of each flow those layers are asked for and sent that fit (layer_plan.go).
+// A link sends as its rate controller lets it (rate_control.go): the peer reports what came, the pacer keeps to the
+// estimate, and of each flow those layers are asked for and sent that fit (layer_plan.go). Where lanes have congestion
+// windows and these let less through, that is the estimate (rate_room.go).
 //
 // # Goroutines
 //

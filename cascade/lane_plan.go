@@ -125,6 +125,13 @@ func (l *link) unlimited() bool {
 	return len(l.attached) > 0
 }
 
+// attachedLanes is how many lanes there are.
+func (l *link) attachedLanes() int {
+	l.laneMu.Lock()
+	defer l.laneMu.Unlock()
+	return len(l.attached)
+}
+
 // measuredConn is a MediaConn that tells what it does, as meshnet's do.
 type measuredConn interface{ Stats() meshnet.ConnStats }
 

@@ -129,11 +129,14 @@ func (t *ticker) measure(now time.Duration) {
 	t.rates.round(offered, drained, now)
 	l.offered.Store(uint64(t.rates.offered))
 	l.drained.Store(uint64(t.rates.drained))
-	l.tx.limitRate(l.unlimited(), now)
+	l.tx.limitRate(now)
 	if !l.knowsRate() && l.tx.guess(rtt, float64(l.lossOut.Load())/65535, now) {
 		l.replan.Store(true)
 	}
 	t.planLanes(rtt, loss, now)
+	if l.tx.windows(l.attachedLanes() < t.lanePlan.lanes, now) {
+		l.replan.Store(true)
+	}
 }
 
 // queueing reports whether the round trip has grown so much that loss means a full queue rather than a poor path.

@@ -16,10 +16,11 @@ const (
 // linkRate is the rate of a link's outgoing half: what reports say, unwrapped and set beside what was sent. It is
 // guarded by the sender's mutex.
 type linkRate struct {
-	on   bool // the lanes have no windows: this is the only limit
-	ctl  rateControl
-	log  rateLog
-	pool rtpstream.Pool // of padding
+	on      bool // the link runs
+	ctl     rateControl
+	windows rateWindows
+	log     rateLog
+	pool    rtpstream.Pool // of padding
 
 	known          bool // a report came
 	last           rateReport
@@ -91,11 +92,11 @@ func (s *sender) judge(sample rateSample, rtt, now time.Duration) (less bool) {
 	return q.on && (phase != q.ctl.phase || after != 0 && after < before)
 }
 
-// limitRate says whether the link's own rate is its only limit.
-func (s *sender) limitRate(on bool, now time.Duration) {
+// limitRate begins to keep to the link's own rate.
+func (s *sender) limitRate(now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rate.on = on
+	s.rate.on = true
 	s.setPace(now)
 }
 

@@ -177,18 +177,23 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 // The mutex is held.
 func (s *sender) pump(now time.Duration) {
 	s.pumpRing(now, true, classAudio, classAudio)
-	s.pumpRing(now, false, classAudio+1, numClasses-1)
+	s.rate.windows.full(now, s.pumpRing(now, false, classAudio+1, numClasses-1))
 	s.pad(now)
 }
 
-func (s *sender) pumpRing(now time.Duration, urgent bool, from, to class) {
-	for s.sched.waiting(from, to) && s.room(now, urgent) && s.pace.ready(now, urgent) {
+// pumpRing reports whether lanes are what the rest waits for.
+func (s *sender) pumpRing(now time.Duration, urgent bool, from, to class) (full bool) {
+	for s.sched.waiting(from, to) && s.pace.ready(now, urgent) {
+		if !s.room(now, urgent) {
+			return true
+		}
 		it, ok := s.sched.pop(now, from, to)
 		if !ok {
-			return
+			return false
 		}
 		s.transmit(it, s.pick(now, it.avoid, urgent), now)
 	}
+	return false
 }
 
 // transmit numbers an item and queues it on a lane, in two halves when it does not fit a datagram.
