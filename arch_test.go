@@ -20,7 +20,7 @@ var leaves = []string{"internal/mesh", "internal/rtpstream", "internal/token"}
 // fails the test: give it a room first (ARCHITECTURE.md).
 var allowed = map[string][]string{
 	"":                   {},
-	"cmd/meridian":       {"node", "node/api", "internal/meshnet", "bench/trunk", "bench/failover", "bench/load", "bench/soak"},
+	"cmd/meridian":       {"node", "node/api", "internal/meshnet", "bench/trunk", "bench/failover", "bench/fairness", "bench/load", "bench/soak"},
 	"bench/load":         {},
 	"bench/trunk":        {"cascade", "internal/meshnet", "internal/testnet"},
 	"node":               {"node/*", "cascade", "cascade/route", "cascade/upstream", "gossip", "gossip/ownership", "geo", "internal/meshnet", "internal/testnet", "web"},
@@ -44,6 +44,7 @@ var allowed = map[string][]string{
 	"bench/wan":          {"internal/testnet"},
 	"bench/soak":         {"cascade", "internal/meshnet", "internal/testnet"},
 	"bench/failover":     {"cascade", "cascade/route", "cascade/upstream", "internal/meshnet", "internal/testnet"},
+	"bench/fairness":     {"bench/trunk", "bench/wan", "internal/testnet"},
 	"web":                {},
 
 	"internal/meshpb/cascadepb":   {},

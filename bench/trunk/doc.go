@@ -16,6 +16,7 @@
 //
 //   - New, Bench.Run: one cell; Matrix and Bench.RunAll: many.
 //   - Node: what the processes run; the program that embeds this package offers it under Config.Command.
+//   - StartLive: Meridian's link alone, between processes that its owner puts where it likes, for bench/fairness.
 //   - WriteTable, WriteFigure: results as Markdown and as SVG. Results themselves are JSON.
 //
 // # Goroutines

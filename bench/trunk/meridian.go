@@ -165,7 +165,7 @@ type meridianReceiving struct {
 	remotes []*cascade.RemoteSource
 }
 
-func newMeridianReceiving(ctx context.Context, j *job, w *wire, peer netip.AddrPort, load *workload, m *meter, c clock) (*meridianReceiving, error) {
+func newMeridianReceiving(ctx context.Context, j *job, w *wire, peer netip.AddrPort, load *workload, m taker, c clock) (*meridianReceiving, error) {
 	n, err := newMeridianNode(ctx, j, w, senderID, peer, nil)
 	if err != nil {
 		return nil, err
@@ -197,9 +197,12 @@ func (r *meridianReceiving) close() {
 	r.meridianNode.close()
 }
 
+// taker takes RTP packets that arrived at now, of the monotonic clock: a meter, or a liveMeter.
+type taker interface{ packet(raw []byte, now int64) }
+
 // meterSink gives the packets of a source to a meter.
 type meterSink struct {
-	meter *meter
+	meter taker
 	clock clock
 }
 

@@ -27,6 +27,7 @@ type job struct {
 	Emulate     bool          `json:"emulate"` // false: no ocean, packets pass at once
 	Bare        bool          `json:"bare"`    // QUIC gets the socket itself, with all it can do; nothing is counted on the wire
 	Credentials credentials   `json:"credentials"`
+	Live        *livePlan     `json:"live,omitempty"` // instead of a cell: see Live
 }
 
 // order is what a node process is told after its job, each field once.
@@ -40,6 +41,7 @@ type message struct {
 	Listening netip.AddrPort `json:"listening,omitzero"`
 	Ready     bool           `json:"ready,omitzero"`
 	Report    *report        `json:"report,omitempty"`
+	Live      *liveReport    `json:"live,omitempty"`
 	Error     string         `json:"error,omitempty"`
 }
 
@@ -111,6 +113,9 @@ func (n *node) read(ctx context.Context, into any) error {
 func (n *node) run(ctx context.Context) (err error) {
 	if err := n.read(ctx, &n.job); err != nil {
 		return err
+	}
+	if n.job.Live != nil {
+		return n.live(ctx)
 	}
 	if err := n.job.Cell.Validate(); err != nil {
 		return err

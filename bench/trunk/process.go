@@ -27,10 +27,16 @@ type process struct {
 
 // startProcess starts a node and gives it its job.
 func startProcess(ctx context.Context, command []string, nice int, j *job) (*process, error) {
-	p := &process{role: j.Role, messages: make(chan message, 4), done: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...) // #nosec G204 -- the program itself
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}       // Ctrl-C reaches us, and we end it
-	p.cmd.Stderr = &p.stderr
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...) // #nosec G204 -- the program itself
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	return startCommand(cmd, nice, j)
+}
+
+// startCommand starts a node by a command that has its SysProcAttr, and gives it its job.
+func startCommand(cmd *exec.Cmd, nice int, j *job) (*process, error) {
+	p := &process{role: j.Role, cmd: cmd, messages: make(chan message, 4), done: make(chan struct{})}
+	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = true, false // Ctrl-C reaches us, and we end it
+	cmd.Stderr = &p.stderr
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("trunk: start %s: %w", p.role, err)

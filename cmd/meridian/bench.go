@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/meridian-sfu/meridian/bench/fairness"
 	"github.com/meridian-sfu/meridian/bench/trunk"
 )
 
@@ -28,7 +29,14 @@ func newBenchCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchTrunkCommand(), newBenchFailoverCommand(), newBenchLoadCommand(), newBenchSoakCommand(), &cobra.Command{
+	cmd.AddCommand(newBenchTrunkCommand(), newBenchFailoverCommand(), newBenchLoadCommand(), newBenchSoakCommand(), newBenchFairnessCommand(), &cobra.Command{
+		Use:    fairnessNode,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return fairness.Node(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}, &cobra.Command{
 		Use:    trunkNode,
 		Hidden: true,
 		Args:   cobra.NoArgs,
