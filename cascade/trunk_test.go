@@ -18,6 +18,7 @@ type trunk struct {
 	from, to *realNode
 	cam      *camera
 	n        int
+	lost     int // given up
 	got      atomicSink
 }
 
@@ -60,9 +61,14 @@ func (x *trunk) frame() {
 	}
 }
 
-// settle waits until at most so many packets are on the way, or nothing comes any more.
+// settle waits until at most so many packets are on the way. What has not come after a while, on a machine that stalls, is
+// waited for once only.
 func (x *trunk) settle(onTheWay int) {
-	for waited := 0; x.n-int(x.got.n.Load()) > onTheWay && waited < 1000; waited++ {
+	for waited := 0; x.n-x.lost-int(x.got.n.Load()) > onTheWay; waited++ {
+		if waited == 1000 {
+			x.lost = x.n - int(x.got.n.Load())
+			return
+		}
 		time.Sleep(20 * time.Microsecond)
 	}
 }
