@@ -2,6 +2,7 @@ package cascade
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
@@ -12,6 +13,14 @@ const (
 	fecSlots  = 4096                   // packets
 	fecBlocks = 32                     // with parity symbols
 	fecIdle   = 500 * time.Millisecond // without parity, after which nothing is kept
+	fecGrace  = 2 * time.Millisecond   // that a symbol may be later than the one before it told
+)
+
+// More is asked for of a block than is wanting: some of it may be lost again.
+const (
+	fecSpare  = 1   // packets
+	fecSpares = 4   // … and one more for so many
+	fecDoubt  = 2.0 // standard deviations, were each lost by itself, by which missing packets may be longer than the others
 )
 
 // fecDecoder keeps what came in while the peer sends parity, and makes lost packets anew. It has no lock and no clock.
@@ -48,9 +57,11 @@ type fecBlock struct {
 	got     int
 	passed  int  // symbols that have come or been overtaken: they leave in the order of their indices
 	settled bool // no symbol will come any more, and what is wanting was asked for
-	asked   int  // packets asked for
+	spares  int  // packets asked for in case others of them are lost again
 	done    bool
+	over    time.Duration           // when the last symbol has come, if it comes
 	symbols [fecMaxParity]fecSymbol // the longest first
+	lengths [fecMaxPackets]uint16   // of missing packets' symbols, as far as the first bytes of all tell; else 0
 }
 
 // fecSymbol owns a reference to its packet: the symbol is the first size bytes of its buffer.
@@ -101,7 +112,10 @@ func (d *fecDecoder) take(base uint64, h *parityHeader, pkt *rtpstream.Packet, s
 	}
 	b.symbols[at] = fecSymbol{index: h.Index, size: size, pkt: pkt.Retain()}
 	b.got++
-	b.passed = max(b.passed, h.Index+1)
+	if h.Index+1 > b.passed {
+		b.passed = h.Index + 1
+		b.over = now + fecBurstSpread*time.Duration(b.parity-b.passed)/time.Duration(b.parity) + fecGrace
+	}
 	return b
 }
 
@@ -200,7 +214,9 @@ func (d *fecDecoder) reduce(b *fecBlock) {
 func (d *fecDecoder) complete(b *fecBlock, known int, now time.Duration) {
 	left := 0
 	for i, c := range d.missing {
-		if n, ok := symbolLength(d.sums[i][:known]); !ok || n > known && b.code.graded {
+		n, ok := symbolLength(d.sums[i][:known])
+		if !ok || n > known && b.code.graded {
+			b.lengths[c] = uint16(min(n, fecSymbolMax))
 			d.missing[left] = c
 			d.sums[left], d.sums[i] = d.sums[i], d.sums[left]
 			left++
@@ -211,32 +227,28 @@ func (d *fecDecoder) complete(b *fecBlock, known int, now time.Duration) {
 	d.missing = d.missing[:left]
 }
 
-// hopeless asks for what no parity will make up for: of blocks that miss more than symbols have come and may come, of
-// those whose last symbol has come, and of those before b. It reports whether there was any.
-func (d *fecDecoder) hopeless(t *tracker, b *fecBlock) (news bool) {
+// hopeless has a tracker ask for what no parity will make up for: of blocks that miss more than symbols have come and
+// may come, of those whose last symbol has come or is overdue, and of those before the block from base on. It reports
+// whether there was any.
+func (d *fecDecoder) hopeless(t *tracker, base uint64, now time.Duration) (news bool) {
 	for i := range d.blocks {
-		o := &d.blocks[i]
-		if o.packets == 0 || o.done || o.settled {
+		b := &d.blocks[i]
+		if b.packets == 0 || b.done || b.settled {
 			continue
 		}
-		if o.base < b.base {
-			o.passed = o.parity
+		if b.base < base || now >= b.over {
+			b.passed = b.parity
 		}
-		missing := 0
-		for c := range o.packets {
-			if !d.has(o.base + uint64(c)) {
-				missing++
-			}
-		}
-		o.settled = o.passed == o.parity
-		if !o.settled && missing <= o.got+o.parity-o.passed {
+		missing := d.missed(b)
+		b.settled = b.passed == b.parity
+		if !b.settled && len(missing) <= b.got+b.parity-b.passed {
 			continue
 		}
-		ask := d.wanting(o, missing) - o.asked
-		o.asked += max(ask, 0)
+		hardest(b, missing)
+		ask := d.wanting(b, t, missing)
 		news = news || ask > 0
-		for c := 0; c < o.packets; c++ {
-			if seq := o.base + uint64(c); !d.has(seq) && t.hopeless(seq, ask > 0) {
+		for _, c := range missing {
+			if t.hopeless(b.base+uint64(c), ask > 0) {
 				ask--
 			}
 		}
@@ -244,30 +256,90 @@ func (d *fecDecoder) hopeless(t *tracker, b *fecBlock) (news bool) {
 	return news
 }
 
-// wanting is how many of the missing packets of a block have to come, some of them perhaps in vain, so that its parity
-// makes up for the rest. At no length may more packets be missing than there are symbols; of the missing ones as many are
-// taken to be that long as of the others.
-func (d *fecDecoder) wanting(b *fecBlock, missing int) int {
-	want := 0
+// overdue is when a block has to be looked at again though nothing comes, or never.
+func (d *fecDecoder) overdue() time.Duration {
+	due := never
+	for i := range d.blocks {
+		if b := &d.blocks[i]; b.packets > 0 && !b.done && !b.settled {
+			due = min(due, b.over)
+		}
+	}
+	return due
+}
+
+// missed returns the places of a block's missing packets.
+func (d *fecDecoder) missed(b *fecBlock) []int {
+	d.missing = d.missing[:0]
+	for c := range b.packets {
+		if !d.has(b.base + uint64(c)) {
+			d.missing = append(d.missing, c)
+		}
+	}
+	return d.missing
+}
+
+// hardest puts those missing packets first that are the hardest to make up for: the longest, and of these the oldest.
+// What is not known to be short may be long.
+func hardest(b *fecBlock, missing []int) {
+	slices.SortStableFunc(missing, func(x, y int) int { return int(b.lengths[y]-1) - int(b.lengths[x]-1) })
+}
+
+// wanting is how many more of the missing packets of a block, the first of them, have to be asked for, so that its
+// parity makes up for the rest: at no length may more packets be missing than there are symbols. Where the symbols are
+// not enough for the first bytes of all, which tell how long they are, nearly the most are taken to be that long that may
+// be, by the others of the block.
+func (d *fecDecoder) wanting(b *fecBlock, t *tracker, missing []int) int {
+	want, asked := 0, 0
 	coming := (b.parity - b.passed) * 9 / 10 // nearly as good as here
 	for i := range b.got + 1 {
 		size := 0
 		if i < b.got {
 			size = b.symbols[i].size
 		}
-		longer := 0
-		for c := range b.packets {
-			if s := &d.slots[(b.base+uint64(c))%fecSlots]; s.seq == b.base+uint64(c) && s.pkt != nil && symbolBytes(&s.h, s.size) > size {
+		longer, unknown := b.spares, 0
+		asked = 0
+		for _, c := range missing {
+			n := int(b.lengths[c])
+			switch {
+			case t.asks(b.base + uint64(c)):
+				asked++
+			case n == 0:
+				unknown++
+			case n > size:
 				longer++
 			}
 		}
-		share := 1.0
-		if size > 0 {
-			share = float64(longer) / float64(max(b.packets-missing, 1))
+		if unknown > 0 {
+			share := d.longer(b, size)
+			n := float64(unknown)
+			longer += int(math.Ceil(min(n, n*share+fecDoubt*math.Sqrt(n*share*(1-share)))))
 		}
-		want = max(want, int(math.Ceil(share*float64(missing)))-i-coming)
+		want = max(want, longer-i-coming)
 	}
-	return min(missing, 2*want+3)
+	if want == 0 {
+		return 0
+	}
+	spares := fecSpare + (asked+want)/fecSpares
+	want += spares - b.spares
+	b.spares = spares
+	return min(len(missing)-asked, want)
+}
+
+// longer is the share of a block's packets that are here and longer than size.
+func (d *fecDecoder) longer(b *fecBlock, size int) float64 {
+	here, longer := 0, 0
+	for c := range b.packets {
+		if s := &d.slots[(b.base+uint64(c))%fecSlots]; s.seq == b.base+uint64(c) && s.pkt != nil {
+			here++
+			if symbolBytes(&s.h, s.size) > size {
+				longer++
+			}
+		}
+	}
+	if size == 0 || here == 0 {
+		return 1
+	}
+	return float64(longer) / float64(here)
 }
 
 // revive makes a frame of a symbol.

@@ -119,12 +119,17 @@ func (c *codec) send(n int, code fecCode, plan fecPlan) (sent []inbound, h parit
 
 // arrives gives the decoder a parity frame.
 func (c *codec) arrives(t *testing.T, h parityHeader, body []byte) (b *fecBlock, got []inbound) {
+	return c.arrivesAt(t, uint64(h.Base), h, body)
+}
+
+// arrivesAt does, the block beginning with the packet of an extended number.
+func (c *codec) arrivesAt(t *testing.T, base uint64, h parityHeader, body []byte) (b *fecBlock, got []inbound) {
 	h2, symbol, err := parseParity(frame{kind: h.kind(), body: body})
 	require.NoError(t, err)
 	p := c.pool.Get()
 	defer p.Release()
 	copy(p.Buffer(), symbol)
-	if b = c.dec.take(uint64(h.Base), &h2, p, len(symbol), ms); b != nil {
+	if b = c.dec.take(base, &h2, p, len(symbol), ms); b != nil {
 		got = append(got, c.dec.restore(b, ms)...)
 	}
 	return b, got

@@ -9,9 +9,6 @@ import (
 	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 )
 
-// repairTick is how often missing packets are looked at while there are some.
-const repairTick = 5 * time.Millisecond
-
 // busyTick is how often queues are looked at while something waits in them.
 const busyTick = 20 * time.Millisecond
 
@@ -85,10 +82,7 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 	if l.tx.busy() {
 		due = min(due, now+busyTick)
 	}
-	if t.repair(now) {
-		due = min(due, now+repairTick)
-	}
-	return due
+	return min(due, t.repair(now))
 }
 
 // round probes every lane, and looks whether our sources have news for the peer.
@@ -215,10 +209,10 @@ func (t *ticker) liveness(now time.Duration) (due time.Duration) {
 	return due
 }
 
-// repair asks for what is missing and reports whether anything still is.
-func (t *ticker) repair(now time.Duration) bool {
+// repair asks for what is missing and reports when to look again.
+func (t *ticker) repair(now time.Duration) (due time.Duration) {
 	l := t.link
-	seqs, pending, fec := l.rx.collect(now, l.roundTrip(), t.missing[:0])
+	seqs, due, fec := l.rx.collect(now, l.roundTrip(), t.missing[:0])
 	t.missing = seqs
 	for len(seqs) > 0 {
 		var buf [laneControlBytes]byte
@@ -232,7 +226,7 @@ func (t *ticker) repair(now time.Duration) bool {
 		l.peer.stats.nacksOut.Add(uint64(taken))
 		seqs = seqs[taken:]
 	}
-	return pending
+	return due
 }
 
 // second measures loss and lets limits start anew.

@@ -235,7 +235,7 @@ func (r *receiver) restore(in *inbound) {
 		b := r.fec.take(base, &in.parity, in.pkt, in.size, in.at)
 		if b != nil {
 			restored = r.fec.restore(b, in.at)
-			hopeless = r.fec.hopeless(r.track, b)
+			hopeless = r.fec.hopeless(r.track, b.base, in.at)
 		}
 	}
 	pending := r.track.pending()
@@ -325,14 +325,24 @@ func (r *receiver) hand(p *heldPacket) {
 	p.pull.write(stream, pkt)
 }
 
-// collect appends what has to be asked for now, and reports whether anything is still missing, and whether it was
-// left to parity until now.
-func (r *receiver) collect(now, rtt time.Duration, out []uint64) (ask []uint64, pending, fec bool) {
+// collect appends what has to be asked for now, and reports when to look again, never when nothing is missing, and
+// whether it was left to parity until now.
+func (r *receiver) collect(now, rtt time.Duration, out []uint64) (ask []uint64, due time.Duration, fec bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fec = r.fec.active(now)
+	due = never
+	if fec {
+		if due = r.fec.overdue(); due <= now {
+			r.fec.hopeless(r.track, 0, now)
+			due = r.fec.overdue()
+		}
+	}
 	out = r.track.collect(now, rtt, fec, out)
-	return out, r.track.pending(), fec
+	if !r.track.pending() {
+		return out, never, fec
+	}
+	return out, min(due, r.track.due), fec
 }
 
 // announced takes the peer's highest link sequence number from a probe.

@@ -17,6 +17,7 @@ const (
 	fecWait          = 58 * time.Millisecond // a loss is asked for after this when parity has not made up for it
 	nackAgain        = 2 * time.Millisecond  // where FEC runs a NACK is late already: it is said
 	nackTimes        = 6                     // so often in a row
+	repairTick       = 5 * time.Millisecond  // how often missing packets are looked at while there are some
 )
 
 type slotState uint8
@@ -49,6 +50,7 @@ type tracker struct {
 	slots    [trackerSlots]trackerSlot
 	missing  []uint64 // ascending; may hold entries that came in since
 	lateness time.Duration
+	due      time.Duration // when to look again at what is missing
 
 	missed   uint64 // packets that were lost on the way, before any repair
 	bursts   uint64 // runs of these
@@ -194,6 +196,12 @@ func (t *tracker) hopeless(seq uint64, ask bool) bool {
 	return true
 }
 
+// asks reports whether a missing packet is being asked for.
+func (t *tracker) asks(seq uint64) bool {
+	slot := &t.slots[seq%trackerSlots]
+	return slot.seq == seq && slot.ask
+}
+
 // collect appends to out what has to be asked for now, ascending, and gives up what is too old. With fec set, what is
 // missing may still come from parity.
 func (t *tracker) collect(now, rtt time.Duration, fec bool, out []uint64) []uint64 {
@@ -203,6 +211,7 @@ func (t *tracker) collect(now, rtt time.Duration, fec bool, out []uint64) []uint
 	}
 	gap := max(minNackGap, rtt+rtt/4)
 	keep := t.missing[:0]
+	t.due = now + repairTick
 	for _, seq := range t.missing {
 		slot := &t.slots[seq%trackerSlots]
 		if slot.seq != seq { // overrun: a thousand newer packets are here, the sender has forgotten it as well
@@ -230,6 +239,12 @@ func (t *tracker) collect(now, rtt time.Duration, fec bool, out []uint64) []uint
 			slot.nacks++
 			slot.asked = now
 			out = append(out, seq)
+		}
+		switch {
+		case slot.nacks == 0 && slot.ask:
+			t.due = min(t.due, slot.since+t.lateness)
+		case fec && slot.nacks > 0 && slot.nacks < nackTimes:
+			t.due = min(t.due, slot.asked+nackAgain)
 		}
 		keep = append(keep, seq)
 	}

@@ -20,7 +20,9 @@ import (
 type wan struct {
 	rtt         time.Duration
 	loss, burst float64
-	rate        int // bits per second of video
+	rate        int  // bits per second of video
+	frames      bool // packets come as cameras send them: frame by frame, those of a frame equally long and a millisecond apart
+	machine     bool // … over a path that is as late as timers are on a real machine
 	length      time.Duration
 	seed        uint64
 }
@@ -76,11 +78,11 @@ func (w wan) run(t *testing.T) (res wanResult) {
 		h := newHub(w.rtt / 2)
 		paths := map[mesh.NodeID]*gilbert{"a": newGilbert(w.seed, w.loss, w.burst), "b": newGilbert(w.seed+1, w.loss, w.burst)}
 		h.setDrop(func(from, _ mesh.NodeID, _ *fakeConn, _ []byte) bool { return paths[from].lost() })
-		a, b := startStation(t, h, "a"), startStation(t, h, "b")
-		type feed struct {
-			cam *camera
-			tv  *meterSink
+		if w.machine {
+			late := rand.New(rand.NewPCG(w.seed, 4))
+			h.jitter = func(*fakeConn) time.Duration { return lateTimer(time.Now(), h.delay, late) }
 		}
+		a, b := startStation(t, h, "a"), startStation(t, h, "b")
 		var feeds []feed
 		const cameras, microphones = 8, 5
 		for i := range cameras + microphones {
@@ -94,23 +96,10 @@ func (w wan) run(t *testing.T) (res wanResult) {
 			feeds = append(feeds, feed{cam, tv})
 		}
 		time.Sleep(3 * time.Second)
-		lengths := rand.New(rand.NewPCG(w.seed, 3))
-		start, bits := time.Now(), 0
-		for n := 0; time.Since(start) < w.length; n++ {
-			f := feeds[n/8%cameras]
-			for f.cam.size = 0; f.cam.size < 200; { // audio has feeds of its own
-				f.cam.size = mixedLength(lengths)
-			}
-			bits += 8 * f.cam.size
-			f.tv.note(f.cam.seq[0], time.Since(start))
-			f.cam.write(0)
-			for j, f := range feeds[cameras:] {
-				if due := start.Add(time.Duration(f.tv.all)*20*time.Millisecond + time.Duration(j)*3*time.Millisecond); !time.Now().Before(due) {
-					f.tv.note(f.cam.seq[0], time.Since(start))
-					f.cam.write(0)
-				}
-			}
-			time.Sleep(time.Until(start.Add(time.Duration(float64(bits) / float64(w.rate) * float64(time.Second)))))
+		if w.frames {
+			w.film(feeds[:cameras], feeds[cameras:])
+		} else {
+			w.flow(feeds[:cameras], feeds[cameras:])
 		}
 		time.Sleep(2 * time.Second)
 		res.status, res.sender = b.status(t, "a"), a.status(t, "b")
@@ -134,6 +123,94 @@ func (w wan) run(t *testing.T) (res wanResult) {
 			res.status.Lost, res.status.NacksSent, 100*res.sender.LossOut, res.status.Drops, res.sender.Drops)
 	})
 	return res
+}
+
+// feed is a source and who watches it.
+type feed struct {
+	cam *camera
+	tv  *meterSink
+}
+
+func (f feed) send(start time.Time) {
+	f.tv.note(f.cam.seq[0], time.Since(start))
+	f.cam.write(0)
+}
+
+// speak sends what microphones have to send by now.
+func speak(microphones []feed, start time.Time) {
+	for j, f := range microphones {
+		if due := start.Add(time.Duration(f.tv.all)*20*time.Millisecond + time.Duration(j)*3*time.Millisecond); !time.Now().Before(due) {
+			f.send(start)
+		}
+	}
+}
+
+// flow sends packets of lengths that have nothing to do with each other, evenly.
+func (w wan) flow(cameras, microphones []feed) {
+	lengths := rand.New(rand.NewPCG(w.seed, 3))
+	start, bits := time.Now(), 0
+	for n := 0; time.Since(start) < w.length; n++ {
+		f := cameras[n/8%len(cameras)]
+		for f.cam.size = 0; f.cam.size < 200; { // audio has feeds of its own
+			f.cam.size = mixedLength(lengths)
+		}
+		bits += 8 * f.cam.size
+		f.send(start)
+		speak(microphones, start)
+		time.Sleep(time.Until(start.Add(time.Duration(float64(bits) / float64(w.rate) * float64(time.Second)))))
+	}
+}
+
+// film sends frames of three encodings of each camera, 30 a second, each a millisecond a packet.
+func (w wan) film(cameras, microphones []feed) {
+	rng := rand.New(rand.NewPCG(w.seed, 3))
+	type encoding struct {
+		feed
+		mean       float64 // bytes of a frame
+		next       time.Duration
+		left, size int // of a frame that has begun: packets to go, bytes of each
+		frame      time.Duration
+	}
+	var all []*encoding
+	const period = time.Second / 30
+	for i, f := range cameras {
+		for _, share := range []float64{0.06, 0.22, 0.72} {
+			mean := float64(w.rate) * share / float64(len(cameras)) / 8 / 30
+			start := period * time.Duration(i) / time.Duration(len(cameras))
+			all = append(all, &encoding{feed: f, mean: mean, next: start, frame: start})
+		}
+	}
+	start := time.Now()
+	for time.Since(start) < w.length {
+		now := time.Since(start)
+		for _, e := range all {
+			for e.next <= now {
+				if e.left == 0 {
+					bytes := int(e.mean * (0.5 + rng.Float64()))
+					e.left = bytes/1150 + 1
+					e.size = max(80, bytes/e.left)
+				}
+				e.cam.size = e.size
+				e.send(start)
+				if e.left--; e.left > 0 {
+					e.next += time.Millisecond
+				} else {
+					e.frame += period
+					e.next = e.frame
+				}
+			}
+		}
+		speak(microphones, start)
+		time.Sleep(time.Millisecond / 2)
+	}
+}
+
+// lateTimer is how late a packet due after delay is where one timer sends all packets of half a millisecond, and is
+// late itself by one or two.
+func lateTimer(now time.Time, delay time.Duration, rng *rand.Rand) time.Duration {
+	due := now.Add(delay)
+	const grid = time.Millisecond / 2
+	return due.Truncate(grid).Add(grid).Sub(due) + time.Millisecond/2 + time.Duration(rng.ExpFloat64()*float64(time.Millisecond/2))
 }
 
 // wanSeconds is how long each path is run, in virtual time; MERIDIAN_WAN_SECONDS makes it longer.
@@ -179,6 +256,11 @@ func TestRepairOverAnOcean(t *testing.T) {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6},
 			wanBounds{0.008, 0.003, 0.0002, 0.225},
 			wanBounds{0.012, 0.008, 0.0025, 0.23},
+		},
+		"frames": {
+			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6, frames: true, machine: true},
+			wanBounds{0.008, 0.003, 0.00005, 0.225},
+			wanBounds{0.012, 0.008, 0.0003, 0.23},
 		},
 		"clean": {
 			wan{rtt: 150 * ms, rate: 20e6},
