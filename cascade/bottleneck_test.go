@@ -15,6 +15,7 @@ import (
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/meshnet"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 	"github.com/meridian-sfu/meridian/internal/testnet"
 )
@@ -22,17 +23,19 @@ import (
 // narrows is a call between two nodes over a testnet.Switch, in virtual time: the real meshnet, direct media and all.
 // Microphones and simulcast cameras of node a are watched in full at node b.
 type narrows struct {
-	t      *testing.T
-	sw     *testnet.Switch
-	ca     *meshnet.CA
-	addr   map[mesh.NodeID]netip.AddrPort
-	a, b   *Cascade
-	cams   []*studio
-	path   testnet.Link
-	below  meshnet.Config
-	cfg    Config
-	began  time.Time
-	finish func() // ends production and lets repair end
+	t     *testing.T
+	sw    *testnet.Switch
+	ca    *meshnet.CA
+	addr  map[mesh.NodeID]netip.AddrPort
+	a, b  *Cascade
+	cams  []*studio
+	path  testnet.Link
+	below meshnet.Config
+	cfg   Config
+
+	features map[mesh.NodeID]uint32 // but for these all of this release
+	began    time.Time
+	finish   func() // ends production and lets repair end
 }
 
 func (n *narrows) host(id mesh.NodeID) netip.Addr { return n.addr[id].Addr() }
@@ -59,8 +62,11 @@ func (n *narrows) network(id mesh.NodeID, at netip.AddrPort, setup func(*meshnet
 // windowed has lanes carry QUIC DATAGRAMs, each with a congestion window.
 func windowed(n *narrows) { n.below.Direct = false }
 
+// unreported has node b greet as a release that knows neither reports nor padding nor limits of flows.
+func unreported(n *narrows) { n.features["b"] = features &^ uint32(cascadepb.Feature_FEATURE_RATE) }
+
 func newNarrows(t *testing.T, path testnet.Link, seed uint64, change ...func(*narrows)) *narrows {
-	n := &narrows{t: t, sw: testnet.NewSwitch(seed), path: path, below: meshnet.DefaultConfig(), cfg: DefaultConfig(), addr: map[mesh.NodeID]netip.AddrPort{
+	n := &narrows{t: t, sw: testnet.NewSwitch(seed), path: path, below: meshnet.DefaultConfig(), cfg: DefaultConfig(), features: make(map[mesh.NodeID]uint32), addr: map[mesh.NodeID]netip.AddrPort{
 		"a": netip.MustParseAddrPort("10.0.0.1:1"), "b": netip.MustParseAddrPort("10.0.0.2:1"),
 		"x": netip.MustParseAddrPort("10.0.0.1:2"), "y": netip.MustParseAddrPort("10.0.0.2:2"),
 	}}
@@ -96,6 +102,9 @@ func (n *narrows) cascade(id mesh.NodeID) (c *Cascade) {
 			},
 		}, quiet(), nil)
 		require.NoError(n.t, err)
+		if f, ok := n.features[id]; ok {
+			c.features = f
+		}
 	})
 	ctx, cancel := context.WithCancel(n.t.Context())
 	done := make(chan error, 1)
@@ -413,6 +422,47 @@ func TestBottleneck(t *testing.T) {
 				t.Logf("%+v", s.Drops)
 				sent := float64(s.Out.AudioBytes + s.Out.VideoBytes)
 				require.LessOrEqual(t, float64(s.RepairBytes), 0.27*sent)
+			})
+		})
+	}
+}
+
+// A peer that knows no reports tells of round trips and loss alone.
+func TestBottleneckWithoutReports(t *testing.T) {
+	withoutRace(t)
+	for _, x := range []struct {
+		lanes        string
+		delay, queue time.Duration
+		change       []func(*narrows)
+	}{
+		{"direct", 40 * ms, 100 * ms, []func(*narrows){unreported}},
+		{"windowed", 40 * ms, 100 * ms, []func(*narrows){unreported, windowed}},
+	} {
+		t.Run(fmt.Sprintf("%s %v %v", x.lanes, 2*x.delay, x.queue), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				path := testnet.Link{Delay: x.delay}
+				n := newNarrows(t, path, 1, x.change...)
+				n.conference(8)
+				time.Sleep(2 * time.Second)
+				n.produce()
+				n.watch(5 * time.Second)
+				require.Zero(t, n.status().Withheld)
+				narrow := path
+				narrow.Rate, narrow.Queue = 10e6, x.queue
+				n.set(narrow)
+				n.watch(2 * time.Second)
+				stepped := time.Now()
+				require.Positive(t, n.status().Withheld)
+				n.watch(8 * time.Second)
+				y := n.tally(stepped)
+				t.Logf("p99 from 2 s after the bottleneck began: %v", y.p99)
+				require.Greater(t, y.video, 5e6)
+				require.Less(t, y.p99, 150*ms)
+				n.set(path)
+				n.watch(7 * time.Second)
+				require.Zero(t, n.status().Withheld)
+				n.finish()
+				require.LessOrEqual(t, n.silence(), 45, "half a percent, as the queue overflows")
 			})
 		})
 	}

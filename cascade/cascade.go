@@ -55,6 +55,7 @@ type Cascade struct {
 	watchers watchers
 	upDowns  atomic.Uint64 // changes of links between up and down
 	flusher  *flusher
+	features uint32 // this node greets with
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -88,7 +89,7 @@ func New(cfg Config, deps Deps, log *slog.Logger, reg prometheus.Registerer) (*C
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cascade{
 		cfg: cfg, deps: deps, self: deps.Net.NodeID(), selfPath: []mesh.NodeID{deps.Net.NodeID()}, log: log,
-		start: time.Now(), instance: randomID(),
+		start: time.Now(), instance: randomID(), features: features,
 		ctx: ctx, cancel: cancel,
 		peers: make(map[mesh.NodeID]*peer), remotes: make(map[remoteKey]*remote),
 		byMedia: make(map[*rtpstream.Source]*remote),

@@ -52,7 +52,7 @@ func (p *peer) greet(ctx context.Context) (*link, error) {
 	welcome, err := exchange(s, &cascadepb.LinkMessage{Version: protocolVersion, Body: &cascadepb.LinkMessage_Hello{
 		Hello: &cascadepb.Hello{
 			Version: protocolVersion, MinVersion: protocolVersion,
-			Session: l.session, Instance: c.instance, Lanes: uint32(c.cfg.MaxLanes), Features: features,
+			Session: l.session, Instance: c.instance, Lanes: uint32(c.cfg.MaxLanes), Features: c.features,
 		},
 	}})
 	if !stop() && err == nil {
@@ -69,7 +69,7 @@ func (p *peer) greet(ctx context.Context) (*link, error) {
 		l.abandon()
 		return nil, err
 	}
-	l.features.Store(welcome.GetFeatures())
+	l.features.Store(welcome.GetFeatures() & c.features)
 	l.establishLocked(welcome.GetInstance(), min(int(welcome.GetLanes()), c.cfg.MaxLanes))
 	return l, nil
 }
@@ -118,7 +118,7 @@ func (c *Cascade) acceptControl(from mesh.NodeID, s net.Conn) {
 	}
 	err := meshnet.WriteMessage(s, &cascadepb.LinkMessage{Version: protocolVersion, Body: &cascadepb.LinkMessage_Welcome{
 		Welcome: &cascadepb.Welcome{
-			Version: protocolVersion, Instance: c.instance, Lanes: uint32(l.lanes), Features: features,
+			Version: protocolVersion, Instance: c.instance, Lanes: uint32(l.lanes), Features: c.features,
 		},
 	}})
 	if err != nil {
@@ -160,7 +160,7 @@ func (c *Cascade) admit(from mesh.NodeID, s net.Conn, h *cascadepb.Hello) (*link
 	}
 	l := newLink(p, s, h.GetSession(), false)
 	l.peerWants.Store(true) // it would not open otherwise
-	l.features.Store(h.GetFeatures())
+	l.features.Store(h.GetFeatures() & c.features)
 	l.establishLocked(h.GetInstance(), min(max(int(h.GetLanes()), 2), maxLanes, c.cfg.MaxLanes))
 	p.link = l
 	return l, 0

@@ -58,7 +58,8 @@ type link struct {
 	replan       atomic.Bool   // the layer budget has to be looked at
 	withheld     atomic.Int32  // flows that are not sent in full
 	bytesIn      atomic.Uint32 // of datagrams on all lanes, modulo 2³²
-	features     atomic.Uint32 // what the peer understands
+	features     atomic.Uint32 // what both sides understand
+	quickest     atomic.Int64  // least round trip measured since the ticker looked, 0 for none
 	lossOut      atomic.Uint32
 	burstOut     atomic.Uint32 // mean burst of losses the peer sees, in sixteenths of a packet
 	lossSeen     atomic.Uint32 // share lost of what comes in, in 1/65535

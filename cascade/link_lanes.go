@@ -222,7 +222,9 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 		if err != nil {
 			return err
 		}
-		l.reported(r, now)
+		if l.knowsRate() {
+			l.reported(r, now)
+		}
 	case framePadding: // it has done its work
 	case frameAnswer:
 		sent, err := parseAnswer(f.body)
@@ -231,6 +233,9 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 		}
 		if rtt := now - sent; rtt >= 0 && rtt < 10*time.Second {
 			ln.measured(rtt)
+			if least := l.quickest.Load(); least == 0 || int64(rtt) < least {
+				l.quickest.Store(int64(max(rtt, 1))) // whoever comes at the same moment is as good
+			}
 			l.answered(now)
 		}
 	}

@@ -58,6 +58,9 @@ type ticker struct {
 	layers       layerTicker
 	reportedAt   time.Duration // last report to the peer
 	reportedLast uint32        // its Packets
+	guessedAt    time.Duration // latest guess in place of one of the peer's
+	guessedLast  uint32        // the newest packet then
+	guesses      int
 }
 
 func (t *ticker) step(now time.Duration) (due time.Duration) {
@@ -78,7 +81,7 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 	}
 	due = min(t.nextProbe, t.liveness(now))
 	l.tx.tick(now)
-	due = min(due, l.tx.due(now), t.report(now))
+	due = min(due, l.tx.due(now), t.report(now), t.guess(now))
 	if l.tx.busy() {
 		due = min(due, now+busyTick)
 	}
@@ -123,10 +126,7 @@ func (t *ticker) measure(now time.Duration) {
 	t.rates.round(offered, drained, now)
 	l.offered.Store(uint64(t.rates.offered))
 	l.drained.Store(uint64(t.rates.drained))
-	l.tx.limitRate(now)
-	if !l.knowsRate() && l.tx.guess(rtt, float64(l.lossOut.Load())/65535, now) {
-		l.replan.Store(true)
-	}
+	l.tx.limitRate(l.knowsRate(), now)
 	t.planLanes(rtt, loss, now)
 	if l.tx.windows(l.attachedLanes() < t.lanePlan.lanes, now) {
 		l.replan.Store(true)

@@ -71,6 +71,7 @@ type rateControl struct {
 	estimate float64 // meaningless while unlimited
 	wanted   float64 // what would be sent if all fitted, repair included; 0 when nothing is held back
 	next     float64 // … and what the smallest step towards it would take
+	coarse   bool    // samples are guesses
 
 	base     baseDelay
 	near     baseDelay      // of the round trip
@@ -255,6 +256,7 @@ type rateDraining struct {
 	began time.Duration
 	from  time.Duration // the queue when it began
 	gain  float64       // of the estimate that is sent meanwhile
+	again bool          // it did not empty the first time
 }
 
 // drained looks whether the queue has emptied, or is not ours.
@@ -269,6 +271,9 @@ func (c *rateControl) drained(now time.Duration) {
 	case q < max(rateEmpty, c.threshold()/3):
 		c.drain.on = false
 	case s.sentAt-c.drain.began < 200*time.Millisecond+time.Duration(float64(c.drain.from)/(1-c.drain.gain)):
+	case c.queue > c.drain.from*6/10 && c.coarse && !c.drain.again: // the estimate was too high, perhaps
+		c.estimate = max(rateTrust*rateUse*min(c.estimate, c.delivered), rateFloor)
+		c.drain = rateDraining{on: true, began: now, from: c.queue, gain: rateDrain, again: true}
 	case c.queue > c.drain.from*6/10:
 		c.drain.on = false
 		c.enterShared(now)

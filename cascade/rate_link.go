@@ -9,6 +9,7 @@ import (
 // What stands between a link and its rateControl.
 const (
 	ratePadBytes   = 1000 // of one padding frame
+	rateFill       = 64   // latest packets that stand in for padding
 	rateQueueBytes = 16 << 10
 	rateStale      = 1 << 20 // packets back that a report cannot mean any more
 )
@@ -17,15 +18,18 @@ const (
 // guarded by the sender's mutex.
 type linkRate struct {
 	on      bool // the link runs
+	padded  bool // the peer knows padding
 	ctl     rateControl
 	windows rateWindows
 	log     rateLog
 	pool    rtpstream.Pool // of padding
+	filled  uint64         // packets taken in place of it
 
 	known          bool // a report came
 	last           rateReport
 	clock          time.Duration
 	bytes, packets uint64
+	asked          uint64 // packets the peer was found to miss since the latest guess
 }
 
 // reported takes what the peer says of what came.
@@ -65,22 +69,25 @@ func (s *sender) reported(r rateReport, rtt, now time.Duration) (less bool) {
 	}, rtt, now)
 }
 
-// guess makes a sample of the round trip and the loss a peer tells of that knows no reports. The queue of the way back
-// counts with it, and what came is what was not lost.
-func (s *sender) guess(rtt time.Duration, loss float64, now time.Duration) (less bool) {
+// guess makes a sample of a round trip to a peer that knows no reports: of what had left a round trip ago, what it did
+// not ask for has come by now. The queue of the way back counts with it.
+func (s *sender) guess(rtt, now time.Duration) (less bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := &s.rate
-	seq := s.next - 1
-	if rtt == 0 || q.ctl.n > 0 && seq <= q.ctl.sample(0).seq {
+	mark, ok := q.log.before(now - rtt)
+	if rtt == 0 || !ok || q.ctl.n > 0 && mark.seq <= q.ctl.sample(0).seq {
 		return false
 	}
 	if q.ctl.n > 0 {
 		last := q.ctl.sample(0)
-		q.bytes += uint64(float64(s.drained-last.sent) * (1 - loss))
-		q.packets += uint64(float64(seq-last.seq) * (1 - loss))
+		n := mark.seq - last.seq
+		lost := min(q.asked, n)
+		q.packets += n - lost
+		q.bytes += uint64(float64(mark.bytes-last.sent) * float64(n-lost) / float64(n))
 	}
-	return s.judge(rateSample{clock: now, delay: rtt, sentAt: now, seq: seq, sent: s.drained, bytes: q.bytes, packets: q.packets}, rtt, now)
+	q.asked, q.ctl.coarse = 0, true
+	return s.judge(rateSample{clock: now, delay: rtt, sentAt: now - rtt, seq: mark.seq, sent: mark.bytes, bytes: q.bytes, packets: q.packets}, rtt, now)
 }
 
 func (s *sender) judge(sample rateSample, rtt, now time.Duration) (less bool) {
@@ -92,11 +99,11 @@ func (s *sender) judge(sample rateSample, rtt, now time.Duration) (less bool) {
 	return q.on && (phase != q.ctl.phase || after != 0 && after < before)
 }
 
-// limitRate begins to keep to the link's own rate.
-func (s *sender) limitRate(now time.Duration) {
+// limitRate begins to keep to the link's own rate; padded says whether the peer knows padding.
+func (s *sender) limitRate(padded bool, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rate.on = true
+	s.rate.on, s.rate.padded = true, padded
 	s.setPace(now)
 }
 
@@ -129,19 +136,43 @@ func (q *linkRate) ownLoss() float64 {
 	return max(q.ctl.ownLoss, q.ctl.late/2)
 }
 
-// pad fills what the pacer would let through and media does not take, while the path is probed. The mutex is held.
+// pad fills what the pacer would let through and media does not take, while the path is probed: with padding, or for a
+// peer that would take it for garbage with what it was sent a moment ago. The mutex is held.
 func (s *sender) pad(now time.Duration) {
 	if !s.rate.on || !s.rate.ctl.padding() {
 		return
 	}
 	for s.sched.empty() && s.pace.ready(now, false) && s.room(now, false) {
+		it, ok := s.filling()
+		if !ok {
+			return
+		}
+		s.pace.spend(len(it.rtp()))
+		s.stats.padding.Add(uint64(len(it.rtp())))
+		s.enqueue(it, s.pick(now, it.avoid, false))
+	}
+}
+
+// filling is something to send that says nothing new.
+func (s *sender) filling() (it item, ok bool) {
+	if s.rate.padded {
 		p := s.rate.pool.Get()
 		clear(p.Buffer()[:ratePadBytes])
-		it := item{pkt: p, half: halfPadding, size: ratePadBytes, class: classRest}
-		s.pace.spend(ratePadBytes)
-		s.stats.padding.Add(ratePadBytes)
-		s.enqueue(it, s.pick(now, nil, false))
+		return item{pkt: p, half: halfPadding, size: ratePadBytes, class: classRest}, true
 	}
+	for range rateFill {
+		s.rate.filled++
+		back := 1 + s.rate.filled%rateFill
+		if back >= s.next {
+			return item{}, false
+		}
+		if it, ok = s.cache.again(s.next - back); ok && len(it.rtp()) > ratePadBytes/2 {
+			return it, true
+		} else if ok {
+			it.pkt.Release()
+		}
+	}
+	return item{}, false
 }
 
 // rateState is what the link's rate is like, for plans and for status.

@@ -36,10 +36,20 @@ func (l *rateLog) sent(m rateMark) {
 	l.n = min(l.n+1, rateLogMarks)
 }
 
+// before returns the latest mark not after a time, or false when that is forgotten.
+func (l *rateLog) before(at time.Duration) (rateMark, bool) {
+	return l.latest(func(m *rateMark) bool { return m.at > at })
+}
+
 // find returns the latest mark not after seq, or false when that is forgotten.
 func (l *rateLog) find(seq uint64) (rateMark, bool) {
+	return l.latest(func(m *rateMark) bool { return m.seq > seq })
+}
+
+// latest returns the last mark that is not beyond.
+func (l *rateLog) latest(beyond func(*rateMark) bool) (rateMark, bool) {
 	oldest := l.next - l.n + rateLogMarks
-	i := sort.Search(l.n, func(i int) bool { return l.marks[(oldest+i)%rateLogMarks].seq > seq })
+	i := sort.Search(l.n, func(i int) bool { return beyond(&l.marks[(oldest+i)%rateLogMarks]) })
 	if i == 0 {
 		return rateMark{}, false
 	}

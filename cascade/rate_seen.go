@@ -33,6 +33,28 @@ func (s *rateSeen) report(bytes uint32, now time.Duration) (rateReport, bool) {
 	}, true
 }
 
+// guess looks at round trips as often as reports would come, while there is media, when the peer knows none. It returns
+// when to look again.
+func (t *ticker) guess(now time.Duration) time.Duration {
+	l := t.link
+	newest := l.tx.highest()
+	if l.knowsRate() || newest == t.guessedLast && now-t.guessedAt < 4*reportEvery {
+		return never // the next round looks again
+	}
+	if now < t.guessedAt+reportEvery {
+		return t.guessedAt + reportEvery
+	}
+	t.guessedAt, t.guessedLast = now, newest
+	if l.tx.guess(time.Duration(l.quickest.Swap(0)), now) {
+		l.replan.Store(true)
+	}
+	if len(t.lanes) > 0 {
+		t.guesses++
+		l.probe(t.lanes[t.guesses%len(t.lanes)])
+	}
+	return now + reportEvery
+}
+
 // report tells the peer what came since the last report, when anything did and the peer wants to know. It returns when
 // the next one may be due.
 func (t *ticker) report(now time.Duration) time.Duration {

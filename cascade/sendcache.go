@@ -24,6 +24,7 @@ type sentItem struct {
 	lane     *lane
 	sent     time.Duration // first transmission
 	repeated time.Duration // latest retransmission, 0 for none
+	asked    bool          // for, by the peer
 }
 
 func newSendCache() *sendCache { return &sendCache{budget: budgetStart} }
@@ -62,6 +63,16 @@ func (c *sendCache) repeat(seq uint64, now, minGap time.Duration) (it item, why 
 	return it, 0, true
 }
 
+// missed notes that a packet is asked for, and reports whether that is news.
+func (c *sendCache) missed(seq uint64) bool {
+	slot := &c.slots[seq%sendCachePackets]
+	if slot.pkt == nil || slot.seq != seq || slot.asked {
+		return false
+	}
+	slot.asked = true
+	return true
+}
+
 // dispensable reports whether few packets build on one.
 func (c *sendCache) dispensable(seq uint64) bool {
 	slot := &c.slots[seq%sendCachePackets]
@@ -73,11 +84,18 @@ func (c *sendCache) spend(bytes int) { c.budget = max(c.budget-bytes, -budgetMax
 
 // copyOf returns a packet sent a moment ago to be sent once more.
 func (c *sendCache) copyOf(seq uint64) (it item, ok bool) {
+	if it, ok = c.again(seq); ok {
+		c.spend(len(it.rtp()))
+	}
+	return it, ok
+}
+
+// again does the same at no cost to the budget of repair.
+func (c *sendCache) again(seq uint64) (it item, ok bool) {
 	slot := &c.slots[seq%sendCachePackets]
 	if slot.pkt == nil || slot.seq != seq || slot.flow.closed {
 		return it, false
 	}
-	c.spend(len(slot.rtp()))
 	it = slot.item
 	it.pkt.Retain()
 	it.retransmission, it.avoid = true, slot.lane

@@ -155,6 +155,9 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 	if back == 0 || back > sendCachePackets || back >= s.next {
 		return
 	}
+	if s.cache.missed(s.next - back) {
+		s.rate.asked++
+	}
 	if s.rate.draining() && s.cache.dispensable(s.next-back) {
 		s.stats.drop(dropBudget)
 		return
