@@ -181,7 +181,7 @@ func (n *narrows) enrol(id string, audio bool, rates ...float64) {
 		ID: mesh.SourceID(id), Kind: kind, MIMEType: info.MIMEType, ClockRate: info.ClockRate, Encodings: make([]mesh.Encoding, len(rates)),
 	}, "a")
 	n.t.Cleanup(r.Close)
-	r.Media().Subscribe(s.sink).SetDemand(rtpstream.Demand{Encodings: 1<<len(rates) - 1, MaxTemporal: rtpstream.AllTemporal})
+	r.Media().Subscribe(s.sink).SetDemand(rtpstream.Everything(1<<len(rates) - 1))
 }
 
 // conference enrols people with a microphone and a camera of 2.5 Mbit/s together.

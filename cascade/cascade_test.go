@@ -95,11 +95,11 @@ func TestOneCopyForManyAndDemandUnion(t *testing.T) {
 		for i := range screens {
 			screens[i] = new(screen)
 			subs[i] = r1.Media().Subscribe(screens[i])
-			subs[i].SetDemand(rtpstream.Demand{Encodings: 1 << 1, MaxTemporal: uint8(i % 3)})
+			subs[i].SetDemand(rtpstream.UpTo(1<<1, rtpstream.Layers{Temporal: uint8(i % 3)}))
 		}
 		time.Sleep(300 * time.Millisecond)
 		require.Equal(t, 1, cam.Subscribers())
-		require.Equal(t, rtpstream.Demand{Encodings: 1 << 1, MaxTemporal: 2}, cam.Demand())
+		require.Equal(t, rtpstream.UpTo(1<<1, rtpstream.Layers{Temporal: 2}), cam.Demand())
 		for i := range 30 {
 			cam.write(1, func(p *rtpstream.Packet) { p.Temporal = uint8(i % 4) })
 			time.Sleep(time.Millisecond)

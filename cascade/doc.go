@@ -30,7 +30,8 @@
 //
 // A link sends as its rate controller lets it (rate_control.go): the peer reports what came, the pacer keeps to the
 // estimate, and of each flow those layers are asked for and sent that fit (layer_plan.go). Where lanes have congestion
-// windows and these let less through, that is the estimate (rate_room.go).
+// windows and these let less through, that is the estimate (rate_room.go). Of what the peer wants, temporal layers go at
+// once and come where they can be decoded, spatial ones go with a picture and come with a keyframe (rtpstream.LayerGate).
 //
 // # Goroutines
 //

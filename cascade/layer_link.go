@@ -18,35 +18,92 @@ const (
 
 // layerMeter measures the rates of one flow's layers. A layer that is held back keeps the rate it had.
 type layerMeter struct {
-	last   [rtpstream.MaxEncodings][layerTemporals]uint64 // bytes
-	rounds [rtpstream.MaxEncodings][layerTemporals]int    // in a row in which the layer was let through
-	rates  layerRates
-	known  [rtpstream.MaxEncodings][layerTemporals]bool // the rate is an average of a while
-	seen   uint64                                       // number of the latest round
+	temporals [rtpstream.MaxEncodings][layerTemporals]layerRate
+	uppers    [rtpstream.MaxEncodings][layerUppers]layerRate
+	seen      uint64 // number of the latest round
 }
 
-func (m *layerMeter) round(f *sendFlow, bytes *[rtpstream.MaxEncodings][layerTemporals]uint64, past time.Duration) {
-	for e := range bytes {
-		for t := range bytes[e] {
-			now := 8 * float64(bytes[e][t]-m.last[e][t]) / past.Seconds()
-			m.last[e][t] = bytes[e][t]
-			if !f.passes(uint8(e), uint8(t)) {
-				m.rounds[e][t] = 0
-				continue
-			}
-			n := m.rounds[e][t]
-			m.rounds[e][t]++
-			switch rate := &m.rates[e][t]; {
-			case !m.known[e][t]:
-				if *rate += (now - *rate) / float64(n+1); n >= layerRounds {
-					m.known[e][t] = true
-				}
-			case n < layerSettling: // it begins to flow, with a keyframe: what was known of it is better
-			default:
-				*rate += (now - *rate) / layerRounds
-			}
+// layerRate measures the rate of one layer.
+type layerRate struct {
+	last   uint64 // bytes
+	rounds int    // in a row in which the layer was let through
+	rate   float64
+	known  bool // the rate is an average of a while
+}
+
+// layerCount counts the bytes of layers.
+type layerCount struct {
+	temporals [rtpstream.MaxEncodings][layerTemporals]uint64 // of the lowest spatial layer
+	uppers    [rtpstream.MaxEncodings][layerUppers]uint64    // of the spatial layers above
+}
+
+func (c *layerCount) add(p *rtpstream.Packet) {
+	e, n := p.Stream.Encoding%rtpstream.MaxEncodings, uint64(len(p.Raw()))
+	if p.Spatial > 0 {
+		c.uppers[e][min(p.Spatial, layerUppers)-1] += n
+		return
+	}
+	c.temporals[e][min(p.Temporal, layerTemporals-1)] += n
+}
+
+// layersThrough is what of a flow is let through, by encoding.
+type layersThrough struct {
+	set    rtpstream.EncodingSet
+	layers [rtpstream.MaxEncodings]rtpstream.Layers
+}
+
+func (t *layersThrough) has(e, spatial, temporal int) bool {
+	return t.set.Has(uint8(e)) && t.layers[e].Has(uint8(spatial), uint8(temporal))
+}
+
+func (m *layerMeter) round(through *layersThrough, bytes *layerCount, past time.Duration) {
+	for e := range bytes.temporals {
+		for t, n := range bytes.temporals[e] {
+			m.temporals[e][t].round(through.has(e, 0, t), n, past)
+		}
+		for i, n := range bytes.uppers[e] {
+			m.uppers[e][i].round(through.has(e, i+1, 0), n, past)
 		}
 	}
+}
+
+func (r *layerRate) round(through bool, bytes uint64, past time.Duration) {
+	now := 8 * float64(bytes-r.last) / past.Seconds()
+	r.last = bytes
+	if !through {
+		r.rounds = 0
+		return
+	}
+	n := r.rounds
+	r.rounds++
+	switch {
+	case !r.known:
+		if r.rate += (now - r.rate) / float64(n+1); n >= layerRounds {
+			r.known = true
+		}
+	case n < layerSettling: // it begins to flow, with a keyframe: what was known of it is better
+	default:
+		r.rate += (now - r.rate) / layerRounds
+	}
+}
+
+// rates are those measured so far; whole makes one of all an encoding's layers, for who takes all or none.
+func (m *layerMeter) rates(whole bool) (rates layerRates, uppers upperRates) {
+	for e := range rates {
+		sum := 0.0
+		for t := range rates[e] {
+			rates[e][t] = m.temporals[e][t].rate
+			sum += rates[e][t]
+		}
+		for i := range uppers[e] {
+			uppers[e][i] = m.uppers[e][i].rate
+			sum += uppers[e][i]
+		}
+		if whole {
+			rates[e], uppers[e] = [layerTemporals]float64{sum}, [layerUppers]float64{}
+		}
+	}
+	return rates, uppers
 }
 
 // layerTicker divides what a link carries among its flows.
@@ -85,16 +142,27 @@ func (t *ticker) measureLayers(now time.Duration) {
 			y.meters[f.id] = m
 		}
 		m.seen = y.rounds
-		l.tx.mu.Lock()
-		bytes := f.layerBytes
-		l.tx.mu.Unlock()
-		m.round(f, &bytes, past)
+		bytes, through := l.tx.layersOf(f)
+		m.round(&through, &bytes, past)
 	}
 	for id, m := range y.meters {
 		if m.seen != y.rounds {
 			delete(y.meters, id)
 		}
 	}
+}
+
+// layersOf returns what a flow brought, and what of it is let through.
+func (s *sender) layersOf(f *sendFlow) (bytes layerCount, through layersThrough) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	through.set = rtpstream.EncodingSet(f.pass.Load())
+	for e := range f.enc {
+		if through.layers[e] = f.enc[e].gate.Now(); !f.sparse {
+			through.layers[e] = rtpstream.AllLayers
+		}
+	}
+	return f.layerBytes, through
 }
 
 // planLayers lets each flow send what fits. Ticker only.
@@ -106,14 +174,9 @@ func (t *ticker) planLayers(now time.Duration) {
 	y.flows = y.flows[:0]
 	for _, f := range served {
 		wanted, encodings := f.hopes()
-		lf := layerFlow{id: f.id, audio: f.audio, wanted: wanted.Encodings, temporal: wanted.MaxTemporal, encodings: encodings}
+		lf := layerFlow{id: f.id, audio: f.audio, wanted: wanted.Encodings, layers: wanted.Layers, encodings: encodings}
 		if m := y.meters[f.id]; m != nil {
-			lf.rates = m.rates
-		}
-		if !f.sparse { // all temporal layers or none
-			for e, rates := range lf.rates {
-				lf.rates[e] = [layerTemporals]float64{rates[0] + rates[1] + rates[2] + rates[3]}
-			}
+			lf.rates, lf.uppers = m.rates(!f.sparse)
 		}
 		y.flows = append(y.flows, lf)
 	}

@@ -1,6 +1,7 @@
 package cascade
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 // Parameters of the layer budget.
 const (
 	layerTemporals  = 4                      // temporal layers told apart; those above count as the last
+	layerUppers     = 3                      // spatial layers above the lowest told apart, likewise
 	layerHeadroom   = 0.97                   // of the budget that a step up may fill
 	layerSlack      = 1.04                   // of the budget that is not worth a step down: rates vary
 	layerStep       = 250 * time.Millisecond // between steps up
@@ -20,33 +22,38 @@ const (
 	layerGuessTimes = 4                      // … and how much larger each is than the one below
 )
 
-// layerRates are the bits per second of a flow's encodings, by temporal layer.
+// layerRates are the bits per second of a flow's encodings, by temporal layer of the lowest spatial one.
 type layerRates [rtpstream.MaxEncodings][layerTemporals]float64
+
+// upperRates are the same of the spatial layers above, with all temporal layers.
+type upperRates [rtpstream.MaxEncodings][layerUppers]float64
 
 // layerFlow is a flow as the budget sees it.
 type layerFlow struct {
 	id        uint32
 	audio     bool
 	wanted    rtpstream.EncodingSet // by the far side, of those there are
-	temporal  uint8                 // highest temporal layer wanted
-	encodings int                   // that may be sent: those below may stand in for a wanted one
+	layers    [rtpstream.MaxEncodings]rtpstream.Layers
+	encodings int // that may be sent: those below may stand in for a wanted one
 	rates     layerRates
+	uppers    upperRates
 }
 
-// layerLimit is the most of a flow that is sent: encodings below Encoding in full, that one up to a temporal layer,
-// none above. They are ordered.
+// layerLimit is the most of a flow that is sent: encodings below Encoding in full, that one up to a spatial and a temporal
+// layer, none above. They are ordered.
 type layerLimit struct {
 	encoding int8 // −1 is nothing at all
 	temporal uint8
+	spatial  uint8
 }
 
 var (
 	layerNothing    = layerLimit{encoding: -1}
-	layerEverything = layerLimit{encoding: rtpstream.MaxEncodings, temporal: rtpstream.AllTemporal}
+	layerEverything = layerLimit{rtpstream.MaxEncodings, rtpstream.AllTemporal, rtpstream.AllSpatial}
 )
 
 func (l layerLimit) less(o layerLimit) bool {
-	return l.encoding < o.encoding || l.encoding == o.encoding && l.temporal < o.temporal
+	return cmp.Or(cmp.Compare(l.encoding, o.encoding), cmp.Compare(l.spatial, o.spatial), cmp.Compare(l.temporal, o.temporal)) < 0
 }
 
 // layerRung is one step of what can be sent of a flow.
@@ -56,10 +63,10 @@ type layerRung struct {
 }
 
 // maxRungs bounds a flow's ladder.
-const maxRungs = rtpstream.MaxEncodings * layerTemporals
+const maxRungs = rtpstream.MaxEncodings * (layerTemporals + layerUppers)
 
-// ladder is what can be sent of a flow, least first: the smallest encoding's base layer, its further temporal layers,
-// the next encoding … up to the largest one wanted. Where a rung ends below what is wanted, its encoding stands in for
+// ladder is what can be sent of a flow, least first: the smallest encoding's base layer, its further temporal layers, its
+// further spatial layers, each with all temporal ones, the next encoding … up to the largest one wanted. Where a rung ends below what is wanted, its encoding stands in for
 // all wanted above; wanted ones below are sent as well, for those who watch these.
 func (f *layerFlow) ladder(out []layerRung) []layerRung {
 	top := -1
@@ -73,12 +80,12 @@ func (f *layerFlow) ladder(out []layerRung) []layerRung {
 	}
 	below := 0.0
 	for e := 0; e <= top; e++ {
-		cost := 0.0
+		cost, wanted := 0.0, standIn(rtpstream.Demand{Layers: f.layers}, uint8(e))
 		for m := range uint8(layerTemporals) {
 			rate := f.rate(e, m)
-			last := m == layerTemporals-1 || m >= f.temporal || !f.more(e, m)
+			last := m == layerTemporals-1 || m >= wanted.Temporal || !f.more(e, m)
 			if cost += rate; rate > 0 || last {
-				limit := layerLimit{int8(e), m}
+				limit := layerLimit{encoding: int8(e), temporal: m}
 				if last {
 					limit.temporal = rtpstream.AllTemporal
 				}
@@ -88,11 +95,32 @@ func (f *layerFlow) ladder(out []layerRung) []layerRung {
 				break
 			}
 		}
+		for i, rate := range f.uppers[e] {
+			if s := uint8(i) + 1; rate > 0 && s <= wanted.Spatial {
+				cost += rate
+				out = append(out, layerRung{layerLimit{int8(e), rtpstream.AllTemporal, s}, below + cost})
+			}
+		}
 		if f.wanted.Has(uint8(e)) {
-			below += cost
+			below += f.own(e)
 		}
 	}
 	return out
+}
+
+// own is what an encoding takes as it is wanted.
+func (f *layerFlow) own(e int) (cost float64) {
+	for m := range uint8(layerTemporals) {
+		if m <= f.layers[e].Temporal {
+			cost += f.rate(e, m)
+		}
+	}
+	for i, rate := range f.uppers[e] {
+		if uint8(i) < f.layers[e].Spatial {
+			cost += rate
+		}
+	}
+	return cost
 }
 
 // more reports whether an encoding has a layer above m.
@@ -109,6 +137,9 @@ func (f *layerFlow) more(e int, m uint8) bool {
 func (f *layerFlow) rate(e int, m uint8) float64 {
 	known := func(e int) (sum float64) {
 		for _, r := range f.rates[e] {
+			sum += r
+		}
+		for _, r := range f.uppers[e] {
 			sum += r
 		}
 		return sum

@@ -11,7 +11,7 @@ import (
 
 // A camera of 150, 500 and 1800 kbit/s in three temporal layers each, and a microphone of 50.
 func cameraFlow(id uint32, wanted rtpstream.EncodingSet) layerFlow {
-	f := layerFlow{id: id, wanted: wanted, temporal: rtpstream.AllTemporal, encodings: 3}
+	f := layerFlow{id: id, wanted: wanted, layers: rtpstream.Everything(wanted).Layers, encodings: 3}
 	for e, rate := range []float64{150e3, 500e3, 1800e3} {
 		f.rates[e] = [layerTemporals]float64{rate * 0.5, rate * 0.2, rate * 0.3}
 	}
@@ -28,8 +28,8 @@ func TestPlanLayers(t *testing.T) {
 	const all = rtpstream.AllTemporal
 	top := cameraFlow(2, 0b100)
 	slow := cameraFlow(3, 0b100)
-	slow.temporal = 0
-	never := layerFlow{id: 4, wanted: 0b111, temporal: all, encodings: 3}
+	slow.layers = rtpstream.UpTo(slow.wanted, rtpstream.Layers{}).Layers
+	never := layerFlow{id: 4, wanted: 0b111, layers: rtpstream.Everything(0b111).Layers, encodings: 3}
 	for _, x := range []struct {
 		name   string
 		flows  []layerFlow
@@ -40,14 +40,14 @@ func TestPlanLayers(t *testing.T) {
 		{"no limit", []layerFlow{microphoneFlow(1), top}, 0, []layerLimit{layerEverything, layerEverything}, 1850e3},
 		{"all fits", []layerFlow{microphoneFlow(1), top}, 1850e3, []layerLimit{layerEverything, layerEverything}, 1850e3},
 		{"audio always", []layerFlow{top, microphoneFlow(1), microphoneFlow(5)}, 60e3, []layerLimit{layerNothing, layerEverything, layerEverything}, 100e3},
-		{"base layer first", []layerFlow{top, cameraFlow(5, 0b100)}, 160e3, []layerLimit{{0, 0}, {0, 0}}, 150e3},
-		{"one more temporal layer", []layerFlow{top, cameraFlow(5, 0b100)}, 190e3, []layerLimit{{0, 1}, {0, 0}}, 180e3},
-		{"a lower encoding stands in", []layerFlow{top}, 1000e3, []layerLimit{{2, 0}}, 900e3},
-		{"in full", []layerFlow{top}, 800e3, []layerLimit{{1, all}}, 500e3},
-		{"lower ones that are watched are sent as well", []layerFlow{cameraFlow(2, 0b111)}, 1600e3, []layerLimit{{2, 0}}, 1550e3},
+		{"base layer first", []layerFlow{top, cameraFlow(5, 0b100)}, 160e3, []layerLimit{{encoding: 0, temporal: 0}, {encoding: 0, temporal: 0}}, 150e3},
+		{"one more temporal layer", []layerFlow{top, cameraFlow(5, 0b100)}, 190e3, []layerLimit{{encoding: 0, temporal: 1}, {encoding: 0, temporal: 0}}, 180e3},
+		{"a lower encoding stands in", []layerFlow{top}, 1000e3, []layerLimit{{encoding: 2, temporal: 0}}, 900e3},
+		{"in full", []layerFlow{top}, 800e3, []layerLimit{{encoding: 1, temporal: all}}, 500e3},
+		{"lower ones that are watched are sent as well", []layerFlow{cameraFlow(2, 0b111)}, 1600e3, []layerLimit{{encoding: 2, temporal: 0}}, 1550e3},
 		{"what is not wanted costs nothing", []layerFlow{cameraFlow(2, 0)}, 10e3, []layerLimit{layerEverything}, 0},
 		{"few frames wanted", []layerFlow{slow}, 900e3, []layerLimit{layerEverything}, 900e3},
-		{"never seen", []layerFlow{never}, 1e6, []layerLimit{{1, all}}, 750e3},
+		{"never seen", []layerFlow{never}, 1e6, []layerLimit{{encoding: 1, temporal: all}}, 750e3},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			p := planLayers(x.flows, x.budget)

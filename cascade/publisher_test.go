@@ -199,10 +199,10 @@ func (v *viewer) target(encoding int) {
 
 func (v *viewer) demand() {
 	v.mu.Lock()
-	d := rtpstream.Demand{MaxTemporal: v.tid}
+	d := rtpstream.Demand{}
 	for _, e := range []int{v.rewriter.Target(), v.rewriter.Current()} {
 		if e != rtpstream.NoEncoding {
-			d.Encodings = d.Encodings.With(uint8(e))
+			d = d.With(uint8(e), rtpstream.Layers{Spatial: rtpstream.AllSpatial, Temporal: v.tid})
 		}
 	}
 	v.mu.Unlock()

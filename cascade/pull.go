@@ -80,6 +80,7 @@ func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
 		pl.wantKey[s.Encoding].Store(0)
 	}
 	pl.remote.writeMu.Lock()
+	s.Complete(pkt)
 	s.Write(pkt)
 	pl.remote.writeMu.Unlock()
 	if !pl.flowing.Load() && !pl.flowing.Swap(true) {

@@ -129,7 +129,7 @@ func newRemoteLocked(c *Cascade, key pullKey, src mesh.Source, origin mesh.NodeI
 	r := &remote{c: c, key: key, origin: origin, down: make(map[*sendFlow]struct{})}
 	r.media = rtpstream.NewSource(rtpstream.SourceInfo{
 		ID: string(src.ID), Audio: src.Kind == mesh.Audio, MIMEType: src.MIMEType, ClockRate: src.ClockRate,
-		Encodings: len(src.Encodings),
+		Encodings: len(src.Encodings), DependencyDescriptor: dependencyDescriptor(src),
 	}, r)
 	r.via = r.newPullLocked(origin)
 	c.remotes[remoteKey{key, origin}] = r

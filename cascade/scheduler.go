@@ -55,6 +55,7 @@ func (it *item) rtp() []byte {
 // sendEncoding is what the scheduler remembers of one encoding of a flow. It is guarded by the sender's mutex.
 type sendEncoding struct {
 	withheld          withheld
+	gate              rtpstream.LayerGate
 	keyframe          bool   // a keyframe began at keyframeTimestamp
 	keyframeTimestamp uint32 // of the last keyframe: all its packets are base class
 	dropping          bool   // a packet of the frame at dropTimestamp was dropped: the rest is of no use

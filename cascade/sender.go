@@ -102,7 +102,7 @@ func (s *sender) accept(f *sendFlow, p *rtpstream.Packet, past bool, now time.Du
 		return false
 	}
 	s.offered += uint64(len(p.Raw()))
-	f.layerBytes[p.Stream.Encoding%rtpstream.MaxEncodings][min(p.Temporal, layerTemporals-1)] += uint64(len(p.Raw()))
+	f.layerBytes.add(p)
 	it := item{pkt: p.Retain(), flow: f, compact: s.repair.compact, queued: now, deadline: now + s.videoDelay, past: past, withheld: before}
 	switch {
 	case f.audio:

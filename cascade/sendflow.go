@@ -45,6 +45,7 @@ type sendFlow struct {
 	clocks   [rtpstream.MaxEncodings]atomic.Pointer[rtpstream.SenderClock] // last ones sent
 	keyframe [rtpstream.MaxEncodings]atomic.Int64                          // last request taken, a time.Duration
 	broken   [rtpstream.MaxEncodings]atomic.Bool                           // a packet others build on was dropped: a keyframe is due
+	rising   [rtpstream.MaxEncodings]atomic.Bool                           // a wanted spatial layer waits for a keyframe
 	mended   [rtpstream.MaxEncodings]time.Duration                         // last keyframe asked for because of that; ticker only
 
 	demands  int                                   // that may come at once; readControl only
@@ -56,9 +57,9 @@ type sendFlow struct {
 	path []mesh.NodeID // guarded by Cascade.mu; written by readControl only
 	hops uint32        // the same
 
-	enc        [rtpstream.MaxEncodings]sendEncoding           // guarded by sender.mu
-	layerBytes [rtpstream.MaxEncodings][layerTemporals]uint64 // brought; guarded by sender.mu
-	closed     bool                                           // guarded by sender.mu
+	enc        [rtpstream.MaxEncodings]sendEncoding // guarded by sender.mu
+	layerBytes layerCount                           // brought; guarded by sender.mu
+	closed     bool                                 // guarded by sender.mu
 }
 
 var (
@@ -69,7 +70,7 @@ var (
 
 // WritePacket queues a packet for the peer. It never blocks.
 func (f *sendFlow) WritePacket(p *rtpstream.Packet) {
-	if !f.passes(p.Stream.Encoding, 0) {
+	if !f.passes(p.Stream.Encoding) {
 		return
 	}
 	if floor := &f.floor[p.Stream.Encoding%rtpstream.MaxEncodings]; p.ExtSeq <= floor.Load() {
@@ -108,18 +109,22 @@ func (f *sendFlow) grant() {
 // waits reports whether nothing is wanted of the flow so far.
 func (f *sendFlow) waits() bool { return f.encodings.Load() == 0 }
 
-// leavesOut reports whether the peer has no use for a packet: of a temporal layer above what it wants, or of somebody
-// who does not speak. To a peer that would take the gap for loss everything is sent.
+// leavesOut reports whether the peer has no use for a packet: of a layer above what it wants, or of somebody who does not
+// speak. To a peer that would take the gap for loss everything is sent. The sender's mutex is held.
 func (f *sendFlow) leavesOut(p *rtpstream.Packet) bool {
-	return f.sparse && (p.Quiet || !f.passes(p.Stream.Encoding, p.Temporal))
+	if !f.sparse {
+		return false
+	}
+	pass, waits := f.encoding(p).gate.Pass(p)
+	if waits {
+		f.rising[p.Stream.Encoding%rtpstream.MaxEncodings].Store(true)
+	}
+	return p.Quiet || !pass
 }
 
 // setDemand takes what the peer wants.
 func (f *sendFlow) setDemand(m *cascadepb.Demand) {
-	d := rtpstream.Demand{
-		Encodings:   rtpstream.EncodingSet(m.GetEncodings() & (1<<rtpstream.MaxEncodings - 1)),
-		MaxTemporal: uint8(min(m.GetMaxTemporal(), rtpstream.AllTemporal)),
-	}
+	d := demandOf(m)
 	waited := f.encodings.Swap(uint32(d.Encodings)) == 0
 	f.demand(d, rtpstream.EncodingSet(m.GetReplay()))
 	if waited != (d.Encodings == 0) {
@@ -180,15 +185,22 @@ func (f *sendFlow) encoding(p *rtpstream.Packet) *sendEncoding {
 	return &f.enc[p.Stream.Encoding%rtpstream.MaxEncodings]
 }
 
-// mend asks the source for the keyframes that repair what this node had to drop, one a second at most.
+// mend asks the source for the keyframes that repair what this node had to drop, or with which a spatial layer begins, one
+// a second at most.
 func (f *sendFlow) mend(now time.Duration) {
 	for e := range f.broken {
-		if !f.broken[e].Load() || (f.mended[e] != 0 && now-f.mended[e] < mendGap) {
+		broken := f.broken[e].Load()
+		if !broken && !f.rising[e].Load() || (f.mended[e] != 0 && now-f.mended[e] < mendGap) {
 			continue
 		}
 		f.broken[e].Store(false)
+		f.rising[e].Store(false)
 		f.mended[e] = now
-		f.sub.RequestKeyframe(uint8(e), rtpstream.KeyframeForRepair)
+		why := rtpstream.KeyframeForJoin
+		if broken {
+			why = rtpstream.KeyframeForRepair
+		}
+		f.sub.RequestKeyframe(uint8(e), why)
 	}
 }
 

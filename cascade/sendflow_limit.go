@@ -14,12 +14,12 @@ type flowLimit struct {
 	limit    layerLimit       // guarded by demandMu; by the layer budget
 	asked    rtpstream.Demand // guarded by demandMu; of the source
 
-	pass [rtpstream.MaxEncodings]atomic.Int32 // temporal layers that pass: all below this
+	pass atomic.Uint32 // EncodingSet that is let through; which layers of it is the business of its gates
 }
 
-// passes reports whether a layer is let through.
-func (f *flowLimit) passes(encoding, temporal uint8) bool {
-	return int32(temporal) < f.pass[encoding%rtpstream.MaxEncodings].Load()
+// passes reports whether anything of an encoding is let through.
+func (f *flowLimit) passes(encoding uint8) bool {
+	return rtpstream.EncodingSet(f.pass.Load()).Has(encoding)
 }
 
 // demand takes what the far side wants, and which encodings it would have begin in the past.
@@ -55,8 +55,7 @@ func (f *sendFlow) hopes() (wanted rtpstream.Demand, encodings int) {
 	f.demandMu.Lock()
 	defer f.demandMu.Unlock()
 	wanted = f.wanted
-	wanted.Encodings &= 1<<src.Info.Encodings - 1
-	return wanted, encodings
+	return wanted.Only(1<<src.Info.Encodings - 1), encodings
 }
 
 // available is the encodings the far side may hope for.
@@ -74,30 +73,43 @@ func (f *sendFlow) available() rtpstream.EncodingSet {
 // what is kept since the latest keyframe, in front of what comes, or else with a keyframe; unless the peer asks by
 // itself. demandMu is held.
 func (f *sendFlow) applyLocked(byItself rtpstream.EncodingSet) {
-	asked := rtpstream.Demand{MaxTemporal: f.wanted.MaxTemporal}
+	var asked rtpstream.Demand
 	for e := range uint8(rtpstream.MaxEncodings) {
-		pass := int32(0)
 		switch at := int8(e); {
 		case at < f.limit.encoding && f.wanted.Encodings.Has(e):
-			pass = int32(f.wanted.MaxTemporal) + 1
+			asked = asked.With(e, f.wanted.Layers[e])
 		case at == f.limit.encoding && f.wanted.Encodings>>e != 0: // it may stand in for one above
-			pass = int32(min(f.wanted.MaxTemporal, f.limit.temporal)) + 1
-		}
-		f.pass[e].Store(pass)
-		if pass > 0 {
-			asked.Encodings = asked.Encodings.With(e)
+			asked = asked.With(e, standIn(f.wanted, e).Intersect(rtpstream.Layers{Spatial: f.limit.spatial, Temporal: f.limit.temporal}))
 		}
 	}
-	if f.limit.encoding >= 0 && asked.Encodings == 1<<f.limit.encoding {
-		asked.MaxTemporal = min(asked.MaxTemporal, f.limit.temporal)
-	}
-	if asked.Encodings == 0 {
-		asked = rtpstream.Demand{}
-	}
+	f.link.tx.let(f, asked)
 	begin := asked.Encodings &^ f.asked.Encodings &^ byItself
 	if f.audio {
 		begin = 0
 	}
 	f.asked = asked
 	f.subscribe(asked, begin)
+}
+
+// standIn is what is wanted of an encoding that stands in for those above as well.
+func standIn(d rtpstream.Demand, encoding uint8) (l rtpstream.Layers) {
+	for _, above := range d.Layers[encoding:] {
+		l = l.Union(above)
+	}
+	return l
+}
+
+// let lets pass what is asked of the source, from the next packet on.
+func (s *sender) let(f *sendFlow, asked rtpstream.Demand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e, l := range asked.Layers {
+		switch gate := &f.enc[e].gate; {
+		case f.passes(uint8(e)):
+			gate.Want(l)
+		default:
+			gate.Open(l)
+		}
+	}
+	f.pass.Store(uint32(asked.Encodings))
 }

@@ -147,9 +147,9 @@ func (s *soak) churn() {
 		}
 	case 13, 14: // or wants something else
 		if len(s.watching) > 0 {
-			s.watching[s.rnd.IntN(len(s.watching))].sub.SetDemand(rtpstream.Demand{
-				Encodings: rtpstream.EncodingSet(s.rnd.IntN(4)), MaxTemporal: uint8(s.rnd.IntN(4)),
-			})
+			s.watching[s.rnd.IntN(len(s.watching))].sub.SetDemand(rtpstream.UpTo(
+				rtpstream.EncodingSet(s.rnd.IntN(4)), rtpstream.Layers{Spatial: uint8(s.rnd.IntN(2)), Temporal: uint8(s.rnd.IntN(4))},
+			))
 		}
 	case 15: // or comes by another way
 		if len(s.watching) > 0 {

@@ -203,9 +203,9 @@ func (s *screen) count() int {
 }
 
 func all(encodings ...uint8) rtpstream.Demand {
-	d := rtpstream.Demand{MaxTemporal: rtpstream.AllTemporal}
+	d := rtpstream.Demand{}
 	for _, e := range encodings {
-		d.Encodings = d.Encodings.With(e)
+		d = d.With(e, rtpstream.AllLayers)
 	}
 	return d
 }

@@ -173,7 +173,7 @@ func (t *trial) begin(ctx context.Context) error {
 			ID: mesh.SourceID(f.src.Info.ID), Kind: kind, MIMEType: f.src.Info.MIMEType, ClockRate: f.src.Info.ClockRate,
 			Encodings: make([]mesh.Encoding, 1),
 		}, origin)
-		media.Subscribe(out).SetDemand(rtpstream.Demand{Encodings: 1, MaxTemporal: rtpstream.AllTemporal})
+		media.Subscribe(out).SetDemand(rtpstream.Everything(1))
 		t.watches[f] = media
 	}
 	if !t.wait(ctx, setupTime, func() bool { return t.tv.flows() && t.speaker.flows() && t.ready() }) {

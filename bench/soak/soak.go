@@ -138,9 +138,9 @@ func (s *Soak) change() {
 		}
 	case 8, 9:
 		if len(s.subs) > 0 {
-			s.subs[s.rnd.IntN(len(s.subs))].sub.SetDemand(rtpstream.Demand{
-				Encodings: rtpstream.EncodingSet(s.rnd.IntN(2)), MaxTemporal: uint8(s.rnd.IntN(4)),
-			})
+			s.subs[s.rnd.IntN(len(s.subs))].sub.SetDemand(rtpstream.UpTo(
+				rtpstream.EncodingSet(s.rnd.IntN(2)), rtpstream.Layers{Temporal: uint8(s.rnd.IntN(4))},
+			))
 		}
 	default:
 		s.join(n)
@@ -158,7 +158,7 @@ func (s *Soak) join(n *node) {
 	}
 	r := n.cascade.Remote(room, p.mesh(), from)
 	sub := r.Media().Subscribe(&s.seen)
-	sub.SetDemand(rtpstream.Demand{Encodings: 1, MaxTemporal: rtpstream.AllTemporal})
+	sub.SetDemand(rtpstream.Everything(1))
 	s.subs = append(s.subs, subscription{r, sub})
 }
 

@@ -143,7 +143,7 @@ func (s *meridianSending) ready(ctx context.Context) error {
 }
 
 func everything(src *rtpstream.Source) rtpstream.Demand {
-	return rtpstream.Demand{Encodings: 1<<src.Info.Encodings - 1, MaxTemporal: rtpstream.AllTemporal}
+	return rtpstream.Everything(1<<src.Info.Encodings - 1)
 }
 
 func (s *meridianSending) send(e *event, raw []byte) {

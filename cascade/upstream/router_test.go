@@ -133,7 +133,7 @@ func (c *counter) WritePacket(*rtpstream.Packet) { c.Add(1) }
 func (m *testMesh) watch(id mesh.NodeID) *counter {
 	c := new(counter)
 	m.nodes[id].Watch(room, mesh.Source{ID: "TR_1", Kind: mesh.Audio, MIMEType: "audio/opus", ClockRate: 48000, Encodings: make([]mesh.Encoding, 1)}, "us1").
-		Subscribe(c).SetDemand(rtpstream.Demand{Encodings: 1, MaxTemporal: rtpstream.AllTemporal})
+		Subscribe(c).SetDemand(rtpstream.Everything(1))
 	return c
 }
 

@@ -14,6 +14,7 @@
 //   - Source, Subscription: the encodings of one camera, microphone or screen, and what one consumer wants of them.
 //   - Stream: one RTP stream (RFC 3550 §3): one SSRC, one direction, with cache and statistics. Stream.Replay is what a
 //     decoder can start from: the newest keyframe and all that came since.
+//   - Stream.Describe: what a packet says of layers. LayerGate: which of them pass to one consumer, and from where on.
 //   - KeyframeGates: one request for a keyframe in place of many. VoiceGate: which audio nobody needs to hear.
 //   - Rewriter: continuous sequence numbers, timestamps and VP8 picture IDs over switches, over what was left out on
 //     purpose, and from the past to the present, at the last hop only.

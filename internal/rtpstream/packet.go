@@ -39,6 +39,12 @@ type Packet struct {
 	AudioLevel     uint8 // −dBov, 0 loudest to 127 silence (RFC 6464); NoAudioLevel when not told
 	Withheld       uint8 // packets right before this one that were left out on purpose on the way here
 	Quiet          bool  // audio of somebody who does not speak: nobody needs to hear it
+	Described      bool  // the packet told the five that follow
+	FrameStart     bool  // first packet of a picture, or of a spatial layer of it
+	FrameEnd       bool  // the last one
+	Discardable    bool  // nothing is predicted from it
+	RiseFrom       uint8 // who has temporal layers up to this one …
+	RiseTo         uint8 // … can decode those up to this one from here on; not above RiseFrom is no news
 	Past           bool  // video kept since the latest keyframe, for who begins: for caches, sinks begin by Stream.Replay
 
 	size, payload, payloadEnd int
@@ -99,6 +105,7 @@ func (p *Packet) reset() {
 func (p *Packet) forget() {
 	p.Keyframe, p.Spatial, p.Temporal, p.AudioLevel = false, 0, 0, NoAudioLevel
 	p.Withheld, p.Quiet, p.Past = 0, false, false
+	p.Described, p.FrameStart, p.FrameEnd, p.Discardable, p.RiseFrom, p.RiseTo = false, false, false, false, 0, 0
 }
 
 // Parse reads the header of the first n bytes of Buffer. Layer fields are reset to "unknown".

@@ -18,24 +18,50 @@ func (s EncodingSet) Has(e uint8) bool { return e < MaxEncodings && s&(1<<e) != 
 // With returns the set with encoding e in it.
 func (s EncodingSet) With(e uint8) EncodingSet { return s | 1<<e }
 
-// AllTemporal as a Demand's MaxTemporal wants every temporal layer.
-const AllTemporal = 255
-
 // Demand is what consumers want of a source now. The zero value wants nothing.
 type Demand struct {
-	Encodings   EncodingSet
-	MaxTemporal uint8 // highest temporal layer wanted, AllTemporal for every one
+	Encodings EncodingSet
+	Layers    [MaxEncodings]Layers // of the encodings in the set; zero for the others
+}
+
+// Everything wants all layers of the encodings.
+func Everything(set EncodingSet) Demand { return UpTo(set, AllLayers) }
+
+// UpTo wants the layers up to l of each of the encodings.
+func UpTo(set EncodingSet, l Layers) (d Demand) {
+	for e := range uint8(MaxEncodings) {
+		if set.Has(e) {
+			d = d.With(e, l)
+		}
+	}
+	return d
+}
+
+// With wants those layers of an encoding as well.
+func (d Demand) With(encoding uint8, l Layers) Demand {
+	d.Encodings = d.Encodings.With(encoding)
+	d.Layers[encoding%MaxEncodings] = d.Layers[encoding%MaxEncodings].Union(l)
+	return d
+}
+
+// Only wants nothing of the encodings outside of the set.
+func (d Demand) Only(set EncodingSet) Demand {
+	d.Encodings &= set
+	for e := range d.Layers {
+		if !d.Encodings.Has(uint8(e)) {
+			d.Layers[e] = Layers{}
+		}
+	}
+	return d
 }
 
 // Union returns what satisfies both.
 func (d Demand) Union(o Demand) Demand {
-	switch {
-	case o.Encodings == 0:
-		return d
-	case d.Encodings == 0:
-		return o
+	for e, l := range o.Layers {
+		d.Layers[e] = d.Layers[e].Union(l)
 	}
-	return Demand{Encodings: d.Encodings | o.Encodings, MaxTemporal: max(d.MaxTemporal, o.MaxTemporal)}
+	d.Encodings |= o.Encodings
+	return d
 }
 
 // SourceInfo is what does not change while a source lives.
@@ -45,6 +71,8 @@ type SourceInfo struct {
 	MIMEType  string // RFC 4855: "video/VP8", "audio/opus"
 	ClockRate uint32 // Hz
 	Encodings int    // 1 to MaxEncodings
+
+	DependencyDescriptor uint8 // header extension of dependency descriptors, 0 without
 }
 
 // Source is one camera, microphone or screen as this node receives it: a stream for each encoding, and the union of
@@ -166,7 +194,7 @@ func (sub *Subscription) Source() *Source { return sub.source }
 // producer is told when the union over all consumers changed. After Close it does nothing.
 func (sub *Subscription) SetDemand(d Demand) {
 	s := sub.source
-	d.Encodings &= 1<<len(s.streams) - 1
+	d = d.Only(1<<len(s.streams) - 1)
 	s.mu.Lock()
 	if !slices.Contains(s.subs, sub) {
 		s.mu.Unlock()

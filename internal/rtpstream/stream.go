@@ -29,6 +29,10 @@ type Stream struct {
 	gop    gop // of video
 	clock  atomic.Pointer[SenderClock]
 
+	codec        codec
+	dependencies *DependencyReader // used by Describe only; nil without the header extension
+	structure    atomic.Pointer[Structure]
+
 	seq   Unwrapper[uint16] // used by Write only
 	ts    Unwrapper[uint32] // used by Write only
 	mu    sync.Mutex
@@ -40,7 +44,11 @@ func newStream(source *Source, encoding uint8) *Stream {
 	if source.Info.Audio {
 		size = audioCachePackets
 	}
-	return &Stream{Encoding: encoding, source: source, cache: NewCache(size)}
+	s := &Stream{Encoding: encoding, source: source, cache: NewCache(size), codec: codecOf(source.Info.MIMEType)}
+	if source.Info.DependencyDescriptor != 0 && !source.Info.Audio {
+		s.dependencies = new(DependencyReader)
+	}
+	return s
 }
 
 // Source is the source this stream is an encoding of.

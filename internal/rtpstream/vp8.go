@@ -164,8 +164,12 @@ func (p *Packet) MarkVP8() {
 	if err != nil {
 		return
 	}
-	p.Keyframe = d.Keyframe(payload)
+	p.Described, p.Keyframe = true, d.Keyframe(payload)
+	p.FrameStart, p.FrameEnd, p.Discardable = d.Start && d.Partition == 0, p.Marker, d.NonReference
 	if d.HasTID {
 		p.Temporal = d.TID
+		if d.LayerSync {
+			p.RiseTo = d.TID
+		}
 	}
 }

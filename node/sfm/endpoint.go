@@ -260,7 +260,7 @@ func (e *Endpoint) tellDemand() {
 		}
 		d := r.media.Demand()
 		if d.Encodings != 0 {
-			d.MaxTemporal = rtpstream.AllTemporal // clients cannot be told of layers
+			d = rtpstream.Everything(d.Encodings) // clients cannot be told of layers
 		}
 		if d, changed := r.demand.update(d, e.sfm.now()); changed {
 			e.h.DemandChanged(r.source.ID, d)

@@ -1,7 +1,10 @@
 package sfm
 
 import (
+	"strings"
 	"time"
+
+	"github.com/pion/webrtc/v4"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
@@ -69,10 +72,36 @@ func maxTemporal(w Wanted) uint8 {
 	return 0
 }
 
+// chooseSpatial is the highest spatial layer worth sending for a wish, of a stream that told its structure, or did not yet.
+func chooseSpatial(st *rtpstream.Structure, full uint32, w Wanted) uint8 {
+	if st == nil { // it comes with the first keyframe
+		if w.Quality == 0 {
+			return 0
+		}
+		return rtpstream.AllSpatial
+	}
+	sides := make([]uint32, st.Spatials)
+	for l := range sides {
+		if sides[l] = full >> (st.Spatials - 1 - l); st.HasSizes {
+			sides[l] = uint32(max(st.Sizes[l].Width, st.Sizes[l].Height))
+		}
+	}
+	if best := chooseEncoding(sides, w); best >= 0 && best < st.Spatials-1 {
+		return uint8(best)
+	}
+	return rtpstream.AllSpatial
+}
+
+func layered(mime string) bool {
+	return strings.EqualFold(mime, webrtc.MimeTypeVP9) || strings.EqualFold(mime, webrtc.MimeTypeAV1)
+}
+
 // layerChoice picks the encoding to send of one source to one client. It is pure: callers say what time it is.
 type layerChoice struct {
 	sides   []uint32
 	wanted  Wanted
+	full    uint32                                // longer side in pixels of the source
+	svc     bool                                  // its codec may have spatial layers
 	ideal   int                                   // by wish alone
 	since   time.Duration                         // when goal was chosen
 	seen    [rtpstream.MaxEncodings]time.Duration // last packet; 0 is never
@@ -83,7 +112,7 @@ type layerChoice struct {
 }
 
 func newLayerChoice(src mesh.Source, encodings int, w Wanted, now time.Duration) layerChoice {
-	c := layerChoice{sides: longSides(src, encodings), ideal: noEncoding, goal: noEncoding, available: rtpstream.AllEncodings}
+	c := layerChoice{sides: longSides(src, encodings), full: max(src.Width, src.Height), svc: layered(src.MIMEType), ideal: noEncoding, goal: noEncoding, available: rtpstream.AllEncodings}
 	c.want(w, now)
 	return c
 }
@@ -93,6 +122,15 @@ func (c *layerChoice) want(w Wanted, now time.Duration) {
 	c.wanted = w
 	c.ideal = chooseEncoding(c.sides, w)
 	c.aim(now)
+}
+
+// layers are those worth sending of an encoding with the structure, nil when it did not tell any.
+func (c *layerChoice) layers(st *rtpstream.Structure) rtpstream.Layers {
+	l := rtpstream.Layers{Spatial: rtpstream.AllSpatial, Temporal: maxTemporal(c.wanted)}
+	if len(c.sides) == 1 && c.svc { // else the sizes are the encodings'
+		l.Spatial = chooseSpatial(st, c.full, c.wanted)
+	}
+	return l
 }
 
 // allow takes what can come: an encoding that cannot is not waited for.

@@ -94,7 +94,7 @@ func TestDemandTracker(t *testing.T) {
 		if set == 0 {
 			return rtpstream.Demand{}
 		}
-		return rtpstream.Demand{Encodings: rtpstream.EncodingSet(set), MaxTemporal: rtpstream.AllTemporal}
+		return rtpstream.Everything(rtpstream.EncodingSet(set))
 	}
 	tr := demandTracker{delay: 5 * time.Second, told: d(7)}
 	for i, s := range []struct {

@@ -19,7 +19,6 @@ type receiver struct {
 	track   string // the client's name of the track in its offer
 	media   *rtpstream.Source
 	rids    []string
-	vp8     bool
 	levelID uint8 // header extension of the audio level, 0 without
 
 	e      *Endpoint
@@ -35,17 +34,15 @@ type receiver struct {
 }
 
 func newReceiver(e *Endpoint, pc *webrtc.PeerConnection, src mesh.Source, m negotiated) *receiver {
-	r := &receiver{source: src, mid: m.mid, rids: m.rids, e: e, pc: pc, vp8: isVP8(src.MIMEType)}
+	r := &receiver{source: src, mid: m.mid, rids: m.rids, e: e, pc: pc}
 	r.levelID = extensionID(src.Extensions, uriAudioLevel)
 	r.gates = rtpstream.KeyframeGates{JoinGap: e.sfm.cfg.KeyframeJoinInterval, RepairGap: e.sfm.cfg.KeyframeInterval}
 	r.media = rtpstream.NewSource(rtpstream.SourceInfo{
 		ID: string(src.ID), Audio: src.Kind == mesh.Audio, MIMEType: src.MIMEType, ClockRate: src.ClockRate,
-		Encodings: max(len(m.rids), 1),
+		Encodings: max(len(m.rids), 1), DependencyDescriptor: extensionID(src.Extensions, rtpstream.DependencyDescriptorURI),
 	}, r)
 	// The client sends everything until it is told otherwise.
-	r.demand = demandTracker{delay: e.sfm.cfg.DowngradeDelay, told: rtpstream.Demand{
-		Encodings: 1<<r.media.Info.Encodings - 1, MaxTemporal: rtpstream.AllTemporal,
-	}}
+	r.demand = demandTracker{delay: e.sfm.cfg.DowngradeDelay, told: rtpstream.Everything(1<<r.media.Info.Encodings - 1)}
 	e.egress.addReceiver(r)
 	return r
 }
@@ -156,8 +153,8 @@ func (r *receiver) readRTP(track *webrtc.TrackRemote, stream *rtpstream.Stream) 
 		}
 		p.Arrival = r.e.sfm.now()
 		count.count(n)
-		if r.vp8 {
-			p.MarkVP8()
+		if r.source.Kind == mesh.Video {
+			stream.Describe(p)
 			if p.Keyframe {
 				r.mu.Lock()
 				r.gates.Arrived(stream.Encoding)

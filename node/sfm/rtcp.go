@@ -143,7 +143,7 @@ func (s *sender) answerNACK(sequenceNumber uint16, buf *scratch) {
 		s.metrics.drops[dropNACKGone].Inc()
 		return
 	}
-	payload := b.fill(buf, p, w)
+	payload := b.fill(buf, p, w, s.gate.Last(p))
 	if b.rtxSSRC != 0 {
 		buf.header.SSRC, buf.header.PayloadType = b.rtxSSRC, b.rtxPayloadType
 		buf.header.SequenceNumber = s.rtxSequence

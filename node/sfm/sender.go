@@ -45,8 +45,9 @@ type sender struct {
 	closed      bool                // guarded by mu
 	rewriter    *rtpstream.Rewriter // guarded by mu
 	choice      layerChoice         // guarded by mu
-	maxTemporal uint8               // guarded by mu; highest temporal layer wanted
-	temporal    uint8               // guarded by mu; highest one the client can decode now
+	layers      rtpstream.Layers    // guarded by mu; wanted of whatever encoding
+	gate        rtpstream.LayerGate // guarded by mu; of the current encoding
+	risingAt    time.Duration       // guarded by mu; last keyframe request for a spatial layer, 0 is none
 	askedAt     time.Duration       // guarded by mu; last keyframe request for the target, 0 is none
 	start       starter             // guarded by mu
 	budget      nackBudget          // guarded by mu
@@ -80,7 +81,7 @@ func newSender(e *Endpoint, s Subscribe) *sender {
 	x := &sender{
 		id: s.Source.ID, kind: s.Source.Kind, cname: string(s.Publisher), media: s.Media, track: newLocalTrack(s),
 		egress: e.egress, metrics: e.sfm.metrics, count: e.sfm.metrics.out(s.Source.Kind),
-		rewriter: rtpstream.NewRewriter(cfg), maxTemporal: rtpstream.AllTemporal, temporal: rtpstream.AllTemporal,
+		rewriter: rtpstream.NewRewriter(cfg), layers: rtpstream.AllLayers,
 		rtxSequence: binary.BigEndian.Uint16(random[6:]) & 0x7fff,
 		choice:      newLayerChoice(s.Source, s.Media.Info.Encodings, wanted, e.sfm.now()),
 	}
@@ -114,10 +115,6 @@ func (s *sender) AvailableChanged() { s.egress.wake() }
 func (s *sender) want(w Wanted, now time.Duration) {
 	s.mu.Lock()
 	s.choice.want(w, now)
-	if s.kind == mesh.Video {
-		s.maxTemporal = maxTemporal(w)
-		s.temporal = min(s.temporal, s.maxTemporal)
-	}
 	s.mu.Unlock()
 	if s.retarget(now) {
 		s.egress.wake()
@@ -156,19 +153,20 @@ func (s *sender) retarget(now time.Duration) (waiting bool) {
 	if ask {
 		s.askedAt = now
 	}
-	demand := rtpstream.Demand{MaxTemporal: s.maxTemporal}
+	if target != noEncoding && s.kind == mesh.Video {
+		s.layers = s.choice.layers(s.media.Stream(uint8(target)).Structure())
+		s.gate.Want(s.layers)
+	}
+	var demand rtpstream.Demand
 	for _, e := range [...]int{target, current, s.choice.ideal, s.start.bridge - 1} {
 		if e != noEncoding && target != noEncoding {
-			demand.Encodings = demand.Encodings.With(uint8(e))
+			demand = demand.With(uint8(e), s.layers)
 		}
 	}
 	if all {
-		demand.Encodings = 1<<len(s.choice.sides) - 1
+		demand = rtpstream.UpTo(1<<len(s.choice.sides)-1, s.layers)
 	}
 	s.mu.Unlock()
-	if demand.Encodings == 0 {
-		demand = rtpstream.Demand{}
-	}
 	s.sub.SetDemand(demand)
 	if ask {
 		s.sub.RequestKeyframe(uint8(target), rtpstream.KeyframeForJoin)
@@ -195,12 +193,24 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 	if !padding {
 		s.choice.seen[p.Stream.Encoding] = now
 	}
-	if padding || p.Quiet || (p.Temporal > s.temporal && !s.rises(p)) {
+	was := s.rewriter.Current()
+	pass, rise := true, false
+	if s.kind == mesh.Video && int(p.Stream.Encoding) == was {
+		if pass, rise = s.gate.Pass(p); rise {
+			rise = s.risingAt == 0 || now-s.risingAt >= keyframeRetry
+		}
+	}
+	if rise {
+		s.risingAt = now
+	}
+	if padding || p.Quiet || !pass {
 		s.rewriter.Skip(p)
 		s.mu.Unlock()
+		if rise {
+			s.sub.RequestKeyframe(p.Stream.Encoding, rtpstream.KeyframeForJoin)
+		}
 		return
 	}
-	was := s.rewriter.Current()
 	w, ok := s.rewriter.Rewrite(p)
 	if !ok {
 		waiting := s.kind == mesh.Video && int(p.Stream.Encoding) == s.rewriter.Target() && was != s.rewriter.Target()
@@ -210,11 +220,12 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 		}
 		return
 	}
-	if p.Keyframe {
-		s.temporal = s.maxTemporal
-	}
 	switched := s.rewriter.Current() != was
-	payload := b.fill(buf, p, w)
+	if switched {
+		s.gate.Open(s.layers)
+		s.gate.Pass(p)
+	}
+	payload := b.fill(buf, p, w, s.gate.Last(p))
 	s.total.Packets++
 	s.total.Bytes += uint64(len(payload))
 	s.budget.earn(len(payload))
@@ -229,19 +240,6 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 		s.retarget(now) // the encoding switched from is not needed any more
 		s.egress.wake() // the report that places the new timestamps in time
 	}
-}
-
-// rises reports whether the client can decode a higher temporal layer from this packet on: one it wants, of a frame that
-// builds on the base layer alone (RFC 7741 §4.2, Y). mu is held.
-func (s *sender) rises(p *rtpstream.Packet) bool {
-	if p.Temporal > s.maxTemporal || int(p.Stream.Encoding) != s.rewriter.Current() {
-		return false
-	}
-	if d, err := rtpstream.ParseVP8(p.Payload()); err == nil && !d.LayerSync {
-		return false
-	}
-	s.temporal = p.Temporal
-	return true
 }
 
 // tick does what is due and reports whether it should be called again soon. It is called by the egress goroutine only.
@@ -276,17 +274,17 @@ func (s *sender) stats() (SubscriptionStats, time.Duration) {
 }
 
 // fill makes the outgoing header in buf and returns the outgoing payload.
-func (b *binding) fill(buf *scratch, p *rtpstream.Packet, w rtpstream.Rewritten) []byte {
+func (b *binding) fill(buf *scratch, p *rtpstream.Packet, w rtpstream.Rewritten, marker bool) []byte {
 	buf.header = rtp.Header{
-		Version: 2, Marker: p.Marker, PayloadType: b.payloadType, SequenceNumber: w.SequenceNumber(),
+		Version: 2, Marker: marker, PayloadType: b.payloadType, SequenceNumber: w.SequenceNumber(),
 		Timestamp: w.Timestamp, SSRC: b.ssrc, Extensions: buf.header.Extensions[:0],
 	}
 	for _, m := range b.extensions {
 		if m.from == 0 {
 			break
 		}
-		if value := p.Extension(m.from); len(value) > 0 && len(value) <= 16 {
-			_ = buf.header.SetExtension(m.to, value) // fits: 1 ≤ ID ≤ 14, 1 ≤ length ≤ 16
+		if value := p.Extension(m.from); len(value) > 0 && len(value) <= m.most {
+			_ = buf.header.SetExtension(m.to, value) // fits: 1 ≤ ID ≤ 14, and the first one decides over the form
 		}
 	}
 	buf.payload = w.AppendPayload(buf.payload[:0], p)

@@ -128,7 +128,7 @@ func (x *bench) drain(now time.Duration) {
 // From Stream.Write to the call into Pion nothing is allocated.
 func TestForwardAllocs(t *testing.T) {
 	for _, kind := range []mesh.MediaKind{mesh.Audio, mesh.Video} {
-		x := newBench(t, kind, 1, binding{ssrc: 7, payloadType: 96, extensions: [2]extensionMap{{1, 2}}})
+		x := newBench(t, kind, 1, binding{ssrc: 7, payloadType: 96, extensions: [3]extensionMap{{1, 2, 16}}})
 		x.w.keep = false
 		x.write(0, true)
 		x.drain(1)
@@ -227,7 +227,7 @@ func TestSenderStartsFromThePast(t *testing.T) {
 	const s = time.Second
 	x := newBench(t, mesh.Video, 3, binding{ssrc: 7, payloadType: 96})
 	// Somebody else watches the small encoding.
-	x.media.Subscribe(watching{}).SetDemand(rtpstream.Demand{Encodings: 1, MaxTemporal: rtpstream.AllTemporal})
+	x.media.Subscribe(watching{}).SetDemand(rtpstream.Everything(1))
 	asked := x.feedback.keyframes
 	x.write(0, false)
 	x.write(0, true, 1)
@@ -294,7 +294,7 @@ func TestSenderStartsFromThePast(t *testing.T) {
 func TestSenderThatHasJustBegunIsPatient(t *testing.T) {
 	const s = time.Second
 	x := newBench(t, mesh.Video, 3, binding{ssrc: 7, payloadType: 96})
-	x.media.Subscribe(watching{}).SetDemand(rtpstream.Demand{Encodings: 0b101, MaxTemporal: rtpstream.AllTemporal})
+	x.media.Subscribe(watching{}).SetDemand(rtpstream.Everything(0b101))
 	x.now = s
 	x.write(2, true)
 	x.drain(s)
@@ -348,7 +348,7 @@ func TestSenderRaisesTemporalLayersAtSyncFrames(t *testing.T) {
 	write(0, false, true)
 	sent(true, true, true, true)
 	x.s.want(Wanted{Quality: 0, FPS: 15}, 1)
-	require.EqualValues(t, 1, x.media.Demand().MaxTemporal)
+	require.EqualValues(t, 1, x.media.Demand().Layers[0].Temporal)
 	sent(true, false, true, false)
 	x.s.want(Wanted{Quality: 0, FPS: 5}, 1)
 	sent(true, false, false, false)

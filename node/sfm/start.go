@@ -133,6 +133,7 @@ func (s *sender) replay(encoding int, now time.Duration, buf *scratch) bool {
 	}
 	s.mu.Lock()
 	s.rewriter.Replay(packets)
+	s.gate.Open(s.layers)
 	s.start.noteReplay(now)
 	s.mu.Unlock()
 	for i, p := range packets {

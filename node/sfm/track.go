@@ -8,6 +8,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
+	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
 // rtpWriter is what a sender writes to: Pion's write stream, or a fake in tests.
@@ -22,10 +23,14 @@ type binding struct {
 	rtxSSRC        uint32 // 0 without RTX
 	payloadType    uint8
 	rtxPayloadType uint8
-	extensions     [2]extensionMap // from the publisher's ID to the subscriber's; an unused one is zero
+	extensions     [3]extensionMap // from the publisher's ID to the subscriber's; an unused one is zero
 }
 
-type extensionMap struct{ from, to uint8 }
+// extensionMap is a header extension that is passed on, with a value of so many octets at most.
+type extensionMap struct {
+	from, to uint8
+	most     int
+}
 
 // localTrack lends Pion the shape of a track and learns from it what was negotiated. Packets pass it by.
 type localTrack struct {
@@ -82,7 +87,13 @@ func (t *localTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParamete
 		}
 	}
 	n := 0
-	for _, uri := range []string{uriAbsCaptureTime, uriAudioLevel} {
+	for _, uri := range []string{rtpstream.DependencyDescriptorURI, uriAbsCaptureTime, uriAudioLevel} {
+		most := 16 // in the one-byte form
+		if uri == rtpstream.DependencyDescriptorURI {
+			if most = 255; !strings.EqualFold(t.mime, webrtc.MimeTypeAV1) { // others tell in their payload what is rewritten there
+				continue
+			}
+		}
 		from, to := extensionID(t.publisher, uri), uint8(0)
 		for _, x := range ctx.HeaderExtensions() {
 			if x.URI == uri && x.ID > 0 && x.ID < 15 {
@@ -90,7 +101,7 @@ func (t *localTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParamete
 			}
 		}
 		if from != 0 && to != 0 {
-			b.extensions[n] = extensionMap{from: from, to: to}
+			b.extensions[n] = extensionMap{from: from, to: to, most: most}
 			n++
 		}
 	}

@@ -1091,11 +1091,14 @@ type Demand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bit i wants encoding i.
 	Encodings uint32 `protobuf:"varint,1,opt,name=encodings,proto3" json:"encodings,omitempty"`
-	// Highest temporal layer wanted, 255 for all.
+	// Highest temporal layer wanted of any encoding, 255 for all.
 	MaxTemporal uint32 `protobuf:"varint,2,opt,name=max_temporal,json=maxTemporal,proto3" json:"max_temporal,omitempty"`
 	// Bit i asks for what was kept of encoding i since its latest keyframe, in front of what comes: for a receiver that has
 	// nothing of it yet. A release that lacks the field is asked for a keyframe.
-	Replay        uint32 `protobuf:"varint,3,opt,name=replay,proto3" json:"replay,omitempty"`
+	Replay uint32 `protobuf:"varint,3,opt,name=replay,proto3" json:"replay,omitempty"`
+	// The highest layers wanted of each encoding, by its number. Those of which nothing is said go by max_temporal, and of
+	// spatial layers all are wanted. A release that lacks the field is sent, and sends, that.
+	Layers        []*LayerDemand `protobuf:"bytes,4,rep,name=layers,proto3" json:"layers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1151,6 +1154,67 @@ func (x *Demand) GetReplay() uint32 {
 	return 0
 }
 
+func (x *Demand) GetLayers() []*LayerDemand {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+// LayerDemand is what is wanted of one encoding.
+type LayerDemand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Highest spatial and temporal layer, 255 for all.
+	MaxSpatial    uint32 `protobuf:"varint,1,opt,name=max_spatial,json=maxSpatial,proto3" json:"max_spatial,omitempty"`
+	MaxTemporal   uint32 `protobuf:"varint,2,opt,name=max_temporal,json=maxTemporal,proto3" json:"max_temporal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayerDemand) Reset() {
+	*x = LayerDemand{}
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayerDemand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayerDemand) ProtoMessage() {}
+
+func (x *LayerDemand) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayerDemand.ProtoReflect.Descriptor instead.
+func (*LayerDemand) Descriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LayerDemand) GetMaxSpatial() uint32 {
+	if x != nil {
+		return x.MaxSpatial
+	}
+	return 0
+}
+
+func (x *LayerDemand) GetMaxTemporal() uint32 {
+	if x != nil {
+		return x.MaxTemporal
+	}
+	return 0
+}
+
 // FlowOpen asks for a source. The opener receives.
 type FlowOpen struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1176,7 +1240,7 @@ type FlowOpen struct {
 
 func (x *FlowOpen) Reset() {
 	*x = FlowOpen{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1252,7 @@ func (x *FlowOpen) String() string {
 func (*FlowOpen) ProtoMessage() {}
 
 func (x *FlowOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[11]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1265,7 @@ func (x *FlowOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowOpen.ProtoReflect.Descriptor instead.
 func (*FlowOpen) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{11}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FlowOpen) GetVersion() uint32 {
@@ -1283,14 +1347,16 @@ type SourceInfo struct {
 	// Hz.
 	ClockRate uint32 `protobuf:"varint,3,opt,name=clock_rate,json=clockRate,proto3" json:"clock_rate,omitempty"`
 	// Simulcast encodings, 1 to 4.
-	Encodings     uint32 `protobuf:"varint,4,opt,name=encodings,proto3" json:"encodings,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Encodings uint32 `protobuf:"varint,4,opt,name=encodings,proto3" json:"encodings,omitempty"`
+	// ID of the header extension with dependency descriptors, 0 without.
+	DependencyDescriptor uint32 `protobuf:"varint,5,opt,name=dependency_descriptor,json=dependencyDescriptor,proto3" json:"dependency_descriptor,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *SourceInfo) Reset() {
 	*x = SourceInfo{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1368,7 @@ func (x *SourceInfo) String() string {
 func (*SourceInfo) ProtoMessage() {}
 
 func (x *SourceInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[12]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1381,7 @@ func (x *SourceInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceInfo.ProtoReflect.Descriptor instead.
 func (*SourceInfo) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{12}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SourceInfo) GetAudio() bool {
@@ -1346,6 +1412,13 @@ func (x *SourceInfo) GetEncodings() uint32 {
 	return 0
 }
 
+func (x *SourceInfo) GetDependencyDescriptor() uint32 {
+	if x != nil {
+		return x.DependencyDescriptor
+	}
+	return 0
+}
+
 // FlowAccept answers FlowOpen: packets may come from now on.
 type FlowAccept struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1356,7 +1429,7 @@ type FlowAccept struct {
 
 func (x *FlowAccept) Reset() {
 	*x = FlowAccept{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1441,7 @@ func (x *FlowAccept) String() string {
 func (*FlowAccept) ProtoMessage() {}
 
 func (x *FlowAccept) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[13]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1454,7 @@ func (x *FlowAccept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowAccept.ProtoReflect.Descriptor instead.
 func (*FlowAccept) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{13}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FlowAccept) GetFlowId() uint32 {
@@ -1402,7 +1475,7 @@ type FlowRefuse struct {
 
 func (x *FlowRefuse) Reset() {
 	*x = FlowRefuse{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1487,7 @@ func (x *FlowRefuse) String() string {
 func (*FlowRefuse) ProtoMessage() {}
 
 func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[14]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1500,7 @@ func (x *FlowRefuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowRefuse.ProtoReflect.Descriptor instead.
 func (*FlowRefuse) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{14}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FlowRefuse) GetFlowId() uint32 {
@@ -1458,7 +1531,7 @@ type FlowDemand struct {
 
 func (x *FlowDemand) Reset() {
 	*x = FlowDemand{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1543,7 @@ func (x *FlowDemand) String() string {
 func (*FlowDemand) ProtoMessage() {}
 
 func (x *FlowDemand) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[15]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1556,7 @@ func (x *FlowDemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowDemand.ProtoReflect.Descriptor instead.
 func (*FlowDemand) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{15}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FlowDemand) GetFlowId() uint32 {
@@ -1534,7 +1607,7 @@ type FlowLimit struct {
 
 func (x *FlowLimit) Reset() {
 	*x = FlowLimit{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1619,7 @@ func (x *FlowLimit) String() string {
 func (*FlowLimit) ProtoMessage() {}
 
 func (x *FlowLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[16]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1632,7 @@ func (x *FlowLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowLimit.ProtoReflect.Descriptor instead.
 func (*FlowLimit) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{16}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FlowLimit) GetFlowId() uint32 {
@@ -1586,7 +1659,7 @@ type FlowClose struct {
 
 func (x *FlowClose) Reset() {
 	*x = FlowClose{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1671,7 @@ func (x *FlowClose) String() string {
 func (*FlowClose) ProtoMessage() {}
 
 func (x *FlowClose) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[17]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1684,7 @@ func (x *FlowClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowClose.ProtoReflect.Descriptor instead.
 func (*FlowClose) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{17}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FlowClose) GetFlowId() uint32 {
@@ -1634,7 +1707,7 @@ type KeyframeRequest struct {
 
 func (x *KeyframeRequest) Reset() {
 	*x = KeyframeRequest{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1719,7 @@ func (x *KeyframeRequest) String() string {
 func (*KeyframeRequest) ProtoMessage() {}
 
 func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1732,7 @@ func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyframeRequest.ProtoReflect.Descriptor instead.
 func (*KeyframeRequest) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KeyframeRequest) GetFlowId() uint32 {
@@ -1696,7 +1769,7 @@ type ClockUpdate struct {
 
 func (x *ClockUpdate) Reset() {
 	*x = ClockUpdate{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +1781,7 @@ func (x *ClockUpdate) String() string {
 func (*ClockUpdate) ProtoMessage() {}
 
 func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +1794,7 @@ func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockUpdate.ProtoReflect.Descriptor instead.
 func (*ClockUpdate) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{19}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClockUpdate) GetFlowId() uint32 {
@@ -1762,7 +1835,7 @@ type SourceEnded struct {
 
 func (x *SourceEnded) Reset() {
 	*x = SourceEnded{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1847,7 @@ func (x *SourceEnded) String() string {
 func (*SourceEnded) ProtoMessage() {}
 
 func (x *SourceEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1860,7 @@ func (x *SourceEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEnded.ProtoReflect.Descriptor instead.
 func (*SourceEnded) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{20}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SourceEnded) GetFlowId() uint32 {
@@ -1811,7 +1884,7 @@ type LaneHello struct {
 
 func (x *LaneHello) Reset() {
 	*x = LaneHello{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1896,7 @@ func (x *LaneHello) String() string {
 func (*LaneHello) ProtoMessage() {}
 
 func (x *LaneHello) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1909,7 @@ func (x *LaneHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHello.ProtoReflect.Descriptor instead.
 func (*LaneHello) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{21}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LaneHello) GetVersion() uint32 {
@@ -1924,11 +1997,16 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x04Ping\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\"\x1c\n" +
 	"\x04Pong\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\x04R\x05token\"a\n" +
+	"\x05token\x18\x01 \x01(\x04R\x05token\"\x9b\x01\n" +
 	"\x06Demand\x12\x1c\n" +
 	"\tencodings\x18\x01 \x01(\rR\tencodings\x12!\n" +
 	"\fmax_temporal\x18\x02 \x01(\rR\vmaxTemporal\x12\x16\n" +
-	"\x06replay\x18\x03 \x01(\rR\x06replay\"\xb4\x02\n" +
+	"\x06replay\x18\x03 \x01(\rR\x06replay\x128\n" +
+	"\x06layers\x18\x04 \x03(\v2 .meridian.cascade.v1.LayerDemandR\x06layers\"Q\n" +
+	"\vLayerDemand\x12\x1f\n" +
+	"\vmax_spatial\x18\x01 \x01(\rR\n" +
+	"maxSpatial\x12!\n" +
+	"\fmax_temporal\x18\x02 \x01(\rR\vmaxTemporal\"\xb4\x02\n" +
 	"\bFlowOpen\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\aflow_id\x18\x02 \x01(\rR\x06flowId\x12\x12\n" +
@@ -1941,14 +2019,15 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\vsource_info\x18\t \x01(\v2\x1f.meridian.cascade.v1.SourceInfoR\n" +
 	"sourceInfo\x12\x12\n" +
 	"\x04twin\x18\n" +
-	" \x01(\bR\x04twin\"|\n" +
+	" \x01(\bR\x04twin\"\xb1\x01\n" +
 	"\n" +
 	"SourceInfo\x12\x14\n" +
 	"\x05audio\x18\x01 \x01(\bR\x05audio\x12\x1b\n" +
 	"\tmime_type\x18\x02 \x01(\tR\bmimeType\x12\x1d\n" +
 	"\n" +
 	"clock_rate\x18\x03 \x01(\rR\tclockRate\x12\x1c\n" +
-	"\tencodings\x18\x04 \x01(\rR\tencodings\"%\n" +
+	"\tencodings\x18\x04 \x01(\rR\tencodings\x123\n" +
+	"\x15dependency_descriptor\x18\x05 \x01(\rR\x14dependencyDescriptor\"%\n" +
 	"\n" +
 	"FlowAccept\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\"`\n" +
@@ -2024,7 +2103,7 @@ func file_meridian_cascade_v1_cascade_proto_rawDescGZIP() []byte {
 }
 
 var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(Feature)(0),            // 0: meridian.cascade.v1.Feature
 	(CloseReason)(0),        // 1: meridian.cascade.v1.CloseReason
@@ -2040,17 +2119,18 @@ var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(*Ping)(nil),            // 11: meridian.cascade.v1.Ping
 	(*Pong)(nil),            // 12: meridian.cascade.v1.Pong
 	(*Demand)(nil),          // 13: meridian.cascade.v1.Demand
-	(*FlowOpen)(nil),        // 14: meridian.cascade.v1.FlowOpen
-	(*SourceInfo)(nil),      // 15: meridian.cascade.v1.SourceInfo
-	(*FlowAccept)(nil),      // 16: meridian.cascade.v1.FlowAccept
-	(*FlowRefuse)(nil),      // 17: meridian.cascade.v1.FlowRefuse
-	(*FlowDemand)(nil),      // 18: meridian.cascade.v1.FlowDemand
-	(*FlowLimit)(nil),       // 19: meridian.cascade.v1.FlowLimit
-	(*FlowClose)(nil),       // 20: meridian.cascade.v1.FlowClose
-	(*KeyframeRequest)(nil), // 21: meridian.cascade.v1.KeyframeRequest
-	(*ClockUpdate)(nil),     // 22: meridian.cascade.v1.ClockUpdate
-	(*SourceEnded)(nil),     // 23: meridian.cascade.v1.SourceEnded
-	(*LaneHello)(nil),       // 24: meridian.cascade.v1.LaneHello
+	(*LayerDemand)(nil),     // 14: meridian.cascade.v1.LayerDemand
+	(*FlowOpen)(nil),        // 15: meridian.cascade.v1.FlowOpen
+	(*SourceInfo)(nil),      // 16: meridian.cascade.v1.SourceInfo
+	(*FlowAccept)(nil),      // 17: meridian.cascade.v1.FlowAccept
+	(*FlowRefuse)(nil),      // 18: meridian.cascade.v1.FlowRefuse
+	(*FlowDemand)(nil),      // 19: meridian.cascade.v1.FlowDemand
+	(*FlowLimit)(nil),       // 20: meridian.cascade.v1.FlowLimit
+	(*FlowClose)(nil),       // 21: meridian.cascade.v1.FlowClose
+	(*KeyframeRequest)(nil), // 22: meridian.cascade.v1.KeyframeRequest
+	(*ClockUpdate)(nil),     // 23: meridian.cascade.v1.ClockUpdate
+	(*SourceEnded)(nil),     // 24: meridian.cascade.v1.SourceEnded
+	(*LaneHello)(nil),       // 25: meridian.cascade.v1.LaneHello
 }
 var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	4,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
@@ -2059,28 +2139,29 @@ var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	7,  // 3: meridian.cascade.v1.LinkMessage.link_use:type_name -> meridian.cascade.v1.LinkUse
 	11, // 4: meridian.cascade.v1.LinkMessage.ping:type_name -> meridian.cascade.v1.Ping
 	12, // 5: meridian.cascade.v1.LinkMessage.pong:type_name -> meridian.cascade.v1.Pong
-	14, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
-	16, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
-	17, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
-	18, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
-	20, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
-	21, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
-	22, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
-	23, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
+	15, // 6: meridian.cascade.v1.LinkMessage.flow_open:type_name -> meridian.cascade.v1.FlowOpen
+	17, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
+	18, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
+	19, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
+	21, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
+	22, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
+	23, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
+	24, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
 	8,  // 14: meridian.cascade.v1.LinkMessage.lanes_wanted:type_name -> meridian.cascade.v1.LanesWanted
-	19, // 15: meridian.cascade.v1.LinkMessage.flow_limit:type_name -> meridian.cascade.v1.FlowLimit
+	20, // 15: meridian.cascade.v1.LinkMessage.flow_limit:type_name -> meridian.cascade.v1.FlowLimit
 	9,  // 16: meridian.cascade.v1.LinkMessage.link_state:type_name -> meridian.cascade.v1.LinkState
 	1,  // 17: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
 	10, // 18: meridian.cascade.v1.LinkState.links:type_name -> meridian.cascade.v1.NodeLink
-	13, // 19: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
-	15, // 20: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
-	2,  // 21: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
-	13, // 22: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	14, // 19: meridian.cascade.v1.Demand.layers:type_name -> meridian.cascade.v1.LayerDemand
+	13, // 20: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
+	16, // 21: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
+	2,  // 22: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
+	13, // 23: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_meridian_cascade_v1_cascade_proto_init() }
@@ -2113,7 +2194,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_cascade_v1_cascade_proto_rawDesc), len(file_meridian_cascade_v1_cascade_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
