@@ -13,12 +13,24 @@ type clock struct {
 	base  int64
 }
 
+// newClock compares the two clocks a few times: between two readings the process may lose its processor.
 func newClock() (clock, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return clock{}, fmt.Errorf("trunk: monotonic clock: %w", err)
+	var best clock
+	closest := int64(-1)
+	for range 5 {
+		var before, after unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &before); err != nil {
+			return clock{}, fmt.Errorf("trunk: monotonic clock: %w", err)
+		}
+		now := time.Now()
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &after); err != nil {
+			return clock{}, fmt.Errorf("trunk: monotonic clock: %w", err)
+		}
+		if apart := after.Nano() - before.Nano(); closest < 0 || apart < closest {
+			closest, best = apart, clock{start: now, base: before.Nano() + apart/2}
+		}
 	}
-	return clock{start: time.Now(), base: ts.Nano()}, nil
+	return best, nil
 }
 
 // now is nanoseconds of the monotonic clock.

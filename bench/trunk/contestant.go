@@ -81,6 +81,8 @@ func newSending(ctx context.Context, j *job, w *wire, peer netip.AddrPort, load 
 		return newQUICSending(ctx, j, w, peer)
 	case UDP:
 		return newUDPSending(w, peer), nil
+	case Null:
+		return new(nullSending), nil
 	default:
 		return nil, fmt.Errorf("trunk: no contestant is called %q", j.Contestant)
 	}
@@ -94,6 +96,8 @@ func newReceiving(ctx context.Context, j *job, w *wire, peer netip.AddrPort, loa
 		return newQUICReceiving(ctx, j, w, m, c)
 	case UDP:
 		return newUDPReceiving(w, m, c), nil
+	case Null:
+		return newNullReceiving(j, load, m, c), nil
 	default:
 		return nil, fmt.Errorf("trunk: no contestant is called %q", j.Contestant)
 	}

@@ -98,7 +98,7 @@ func StartLive(ctx context.Context, cfg LiveConfig) (*Live, error) {
 		role string
 		into **process
 	}{{cfg.Receiver, roleReceiver, &l.receiver}, {cfg.Sender, roleSender, &l.sender}} {
-		j := job{Contestant: Meridian, Role: end.role, Cell: Cell{Rate: cfg.Rate}, Seed: cfg.Seed, Bare: true, Live: &livePlan{
+		j := job{Contestant: Meridian, Role: end.role, Cell: Cell{Rate: cfg.Rate}, Seed: cfg.Seed, Live: &livePlan{
 			Listen: end.Addr, From: cfg.From, To: cfg.To, Late: cfg.Late, Windows: cfg.Windows,
 		}}
 		id := receiverID
@@ -107,14 +107,14 @@ func StartLive(ctx context.Context, cfg LiveConfig) (*Live, error) {
 		}
 		j.Credentials, err = issue(ca, id)
 		if err == nil {
-			*end.into, err = startCommand(end.Command, cfg.Nice, &j)
+			*end.into, err = startCommand(end.Command, cfg.Nice, -1, &j)
 		}
 		if err != nil {
 			l.Close()
 			return nil, err
 		}
 	}
-	if err := introduce(ctx, l.receiver, l.sender); err != nil {
+	if err := introduce(ctx, nil, l.receiver, l.sender); err != nil {
 		l.Close()
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func (n *node) live(ctx context.Context) (err error) {
 		return fmt.Errorf("trunk: %w", err)
 	}
 	here := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	n.wire = &wire{PacketConn: udp, socket: udp, port: here.Port()}
+	n.wire = &wire{UDPConn: udp, port: here.Port()}
 	defer func() { _ = udp.Close() }()
 	if err := n.out.Encode(message{Listening: here}); err != nil {
 		return err

@@ -32,10 +32,7 @@ func (j *job) network(w *wire, log *slog.Logger) (*meshnet.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.Bare {
-		return meshnet.New(meshnet.DefaultConfig(), id, w.socket, log, nil)
-	}
-	return meshnet.New(meshnet.DefaultConfig(), id, w, log, nil)
+	return meshnet.New(meshnet.DefaultConfig(), id, w.UDPConn, log, nil)
 }
 
 // background runs a component until it is stopped.

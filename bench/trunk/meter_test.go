@@ -58,15 +58,20 @@ func TestOutcome(t *testing.T) {
 		cell: Cell{RTT: 150 * time.Millisecond, Rate: 1e6, Duration: 2 * time.Second},
 		sender: &report{
 			Usage: usage{CPU: 1500 * time.Microsecond, Machine: 3 * time.Second}, Offered: 1000, OfferedAudio: 100, OfferedBytes: 250_000,
-			Sent: sent{Packets: 1100, Bytes: 240_000, Lost: 11}, Counters: counters{Packets: 800, Bytes: 200_000, Repair: 10_000},
-			LateP99: 6 * time.Millisecond,
+			Counters: counters{Packets: 800, Bytes: 200_000, Repair: 10_000},
+			LateP99:  6 * time.Millisecond,
 		},
 		receiver: &report{
-			Usage: usage{CPU: 500 * time.Microsecond}, Sent: sent{Packets: 100, Bytes: 20_000},
+			Usage:    usage{CPU: 500 * time.Microsecond},
 			Arrivals: arrivals{All: count{Arrived: 500, InTime: 300, Late: 400}, Audio: count{Arrived: 100, InTime: 99, Late: 100}},
 		},
+		ocean: &report{
+			Usage: usage{CPU: 200 * time.Millisecond}, SocketDrops: 2,
+			Ocean: &oceanReport{Sent: [ways]sent{{Packets: 1100, Bytes: 240_000, Lost: 11}, {Packets: 100, Bytes: 20_000}}, LateMax: 3 * time.Millisecond},
+		},
+		stallMax: 15 * time.Millisecond, stallSum: 40 * time.Millisecond,
 	}
-	o := tr.outcome(Baseline{Emulated: 1.5, Bare: 1}, false)
+	o := tr.outcome(Baseline{Sender: 0.5, Receiver: 0.4}, false)
 	require.InDelta(t, 0.3, o.Delivered, 1e-9)
 	require.InDelta(t, 0.7, o.ResidualLoss, 1e-9)
 	require.InDelta(t, 0.6, o.ResidualLossLate, 1e-9)
@@ -77,22 +82,38 @@ func TestOutcome(t *testing.T) {
 	require.InDelta(t, 0.05, o.RepairOverhead, 1e-9)
 	require.InDelta(t, 0.1, *o.ReverseOverhead, 1e-9)
 	require.InDelta(t, 0.2, o.Withheld, 1e-9)
-	require.InDelta(t, 4, o.CPU, 1e-9, "of what arrived")
-	require.InDelta(t, 2.5, o.CPUNet, 1e-9)
+	require.InDelta(t, 4, o.CPUGross, 1e-9, "of what arrived")
+	require.InDelta(t, 2, o.CPUSender, 1e-9, "less the harness' share of 1000 packets offered")
+	require.InDelta(t, 0.6, o.CPUReceiver, 1e-9, "less its share of 500 that arrived")
+	require.InDelta(t, 2.6, o.CPU, 1e-9)
+	require.EqualValues(t, 2, o.SocketDrops)
+	require.InDelta(t, 15, o.StallMax, 1e-9)
+	require.InDelta(t, 40, o.StallSum, 1e-9)
+	require.InDelta(t, 3, o.OceanLate, 1e-9)
+	require.InDelta(t, 0.1, o.OceanCPU, 1e-9)
 	require.InDelta(t, 0.01, o.WireLoss, 1e-9)
 	require.InDelta(t, 1e6, o.OfferedBps, 1e-3)
-	require.InDelta(t, 1.499, o.OthersCPU, 1e-9)
+	require.InDelta(t, 1.399, o.OthersCPU, 1e-9)
 	require.True(t, o.Behind)
 
-	o = tr.outcome(Baseline{Emulated: 1.5, Bare: 1}, true)
+	o = tr.outcome(Baseline{Sender: 5}, true)
 	require.Nil(t, o.Overhead, "nobody counts on a bare wire")
-	require.InDelta(t, 3, o.CPUNet, 1e-9)
+	require.Zero(t, o.CPUSender, "never negative")
+
+	require.InDelta(t, 2.5, tr.harness().Harness, 1e-9)
 }
 
 func TestParseStat(t *testing.T) {
 	require.Equal(t, (1+2+3+6+7+8)*10*time.Millisecond, parseStat([]byte("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3\n")))
 	for _, bad := range []string{"", "cpu 1 2", "intr 1 2 3 4 5 6 7 8 9", "cpu a b c d e f g h i"} {
 		require.Zero(t, parseStat([]byte(bad)), bad)
+	}
+}
+
+func TestParseSteal(t *testing.T) {
+	require.Equal(t, 80*time.Millisecond, parseSteal([]byte("cpu  1 2 3 4 5 6 7 8 9 10\n")))
+	for _, bad := range []string{"", "cpu 1 2", "intr 1 2 3 4 5 6 7 8 9", "cpu 1 2 3 4 5 6 7 x 9"} {
+		require.Zero(t, parseSteal([]byte(bad)), bad)
 	}
 }
 

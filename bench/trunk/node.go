@@ -15,6 +15,7 @@ import (
 const (
 	roleSender   = "sender"
 	roleReceiver = "receiver"
+	roleOcean    = "ocean" // the path between them
 )
 
 // job is the first thing a node process is told.
@@ -24,21 +25,23 @@ type job struct {
 	Cell        Cell          `json:"cell"`
 	Warmup      time.Duration `json:"warmup"`
 	Seed        uint64        `json:"seed"`
-	Emulate     bool          `json:"emulate"` // false: no ocean, packets pass at once
-	Bare        bool          `json:"bare"`    // QUIC gets the socket itself, with all it can do; nothing is counted on the wire
+	Emulate     bool          `json:"emulate"` // false: nothing between the nodes, and nobody counts what they send
+	Pulse       bool          `json:"pulse"`   // of the ocean: it wakes the sender
 	Credentials credentials   `json:"credentials"`
 	Live        *livePlan     `json:"live,omitempty"` // instead of a cell: see Live
 }
 
 // order is what a node process is told after its job, each field once.
 type order struct {
-	Peer  netip.AddrPort `json:"peer,omitzero"`  // where the other node is
+	Peer  netip.AddrPort `json:"peer,omitzero"`  // where the other node is, or the ocean's side; the sender to the ocean
+	Other netip.AddrPort `json:"other,omitzero"` // the receiver to the ocean
 	Start int64          `json:"start,omitzero"` // when the sender begins, ns of the monotonic clock
 }
 
-// message is what a node process says: where it listens, that it is ready, its report, or what went wrong.
+// message is what a node process says, in this order: where it listens, that it is ready, its report, or what went wrong.
 type message struct {
-	Listening netip.AddrPort `json:"listening,omitzero"`
+	Listening netip.AddrPort `json:"listening,omitzero"` // the ocean: for the sender
+	Other     netip.AddrPort `json:"other,omitzero"`     // the ocean: for the receiver
 	Ready     bool           `json:"ready,omitzero"`
 	Report    *report        `json:"report,omitempty"`
 	Live      *liveReport    `json:"live,omitempty"`
@@ -47,10 +50,10 @@ type message struct {
 
 // report is one side's account of the counted time.
 type report struct {
-	Usage       usage    `json:"usage"`
-	Sent        sent     `json:"sent"` // by this side's socket: media from the sender, feedback from the receiver
-	Counters    counters `json:"counters"`
-	SocketDrops uint64   `json:"socket_drops"`
+	Usage       usage        `json:"usage"`
+	Counters    counters     `json:"counters"`
+	SocketDrops uint64       `json:"socket_drops"`
+	Ocean       *oceanReport `json:"ocean,omitempty"` // the ocean's, and nothing else of it but usage and drops
 
 	Offered      uint64        `json:"offered"` // sender: packets
 	OfferedAudio uint64        `json:"offered_audio"`
@@ -123,8 +126,11 @@ func (n *node) run(ctx context.Context) (err error) {
 	if n.clock, err = newClock(); err != nil {
 		return err
 	}
+	if n.job.Role == roleOcean {
+		return n.runOcean(ctx)
+	}
 	n.load = newWorkload(n.job.Cell.Rate, n.job.Seed)
-	if n.wire, err = openWire(n.job.Emulate, n.job.Seed+uint64(len(n.job.Role))); err != nil {
+	if n.wire, err = openWire(); err != nil {
 		return err
 	}
 	defer func() { _ = n.wire.Close() }()
@@ -139,8 +145,10 @@ func (n *node) run(ctx context.Context) (err error) {
 	if err := n.read(ctx, &o); err != nil {
 		return err
 	}
-	if err := n.wire.connect(o.Peer, n.job.Cell.link()); err != nil {
-		return err
+	if n.job.Emulate {
+		if err := n.wire.connect(o.Peer); err != nil {
+			return err
+		}
 	}
 	if n.job.Role == roleSender {
 		return n.sender(ctx, o.Peer)
@@ -167,6 +175,10 @@ func (n *node) begin(ctx context.Context, ready func(context.Context) error) err
 }
 
 func (n *node) sender(ctx context.Context, peer netip.AddrPort) error {
+	p, err := openPulse(ctx)
+	if err != nil {
+		return err
+	}
 	s, err := newSending(ctx, &n.job, n.wire, peer, n.load)
 	if err != nil {
 		return err
@@ -175,7 +187,7 @@ func (n *node) sender(ctx context.Context, peer netip.AddrPort) error {
 	if err := n.begin(ctx, s.ready); err != nil {
 		return err
 	}
-	r, err := n.pace(ctx, s)
+	r, err := n.pace(ctx, s, p)
 	if err != nil {
 		return err
 	}
@@ -200,14 +212,19 @@ func (n *node) receiver(ctx context.Context, peer netip.AddrPort) error {
 	}
 	var r report
 	from := n.start + int64(n.job.Warmup)
+	if null, ok := v.(*nullReceiving); ok {
+		null.begin(ctx, n.start)
+	}
 	if err := n.sleep(ctx, from); err != nil {
 		return err
 	}
-	used, out := readUsage(), n.wire.sent()
+	used := readUsage()
+	n.wire.say(markBegin)
 	if err := n.sleep(ctx, from+int64(cell.Duration)); err != nil {
 		return err
 	}
-	r.Usage, r.Sent = readUsage().minus(used), n.wire.sent().minus(out)
+	n.wire.say(markEnd)
+	r.Usage = readUsage().minus(used)
 	inTime, late := cell.limits()
 	if err := n.sleep(ctx, from+int64(cell.Duration+late+cell.RTT+straggle)); err != nil {
 		return err

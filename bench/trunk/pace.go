@@ -6,18 +6,14 @@ import (
 	"time"
 )
 
-// grid is how finely the sender keeps its schedule: a timer per packet would cost more than the packet.
-const grid = 500 * time.Microsecond
-
 // pace sends the workload by its schedule and accounts for the counted time. Traffic goes on after it for a round trip
-// and more, so that the last counted packets are missed and repaired as any other.
-func (n *node) pace(ctx context.Context, s sending) (*report, error) {
+// and more, so that the last counted packets are missed and repaired as any other. Packets leave on the grid, at the ocean's pulse.
+func (n *node) pace(ctx context.Context, s sending, p *pulse) (*report, error) {
 	cell := n.job.Cell
 	from, to := n.job.Warmup, n.job.Warmup+cell.Duration
 	end := to + 2*cell.RTT + cell.Jitter + Slack + 100*time.Millisecond
 	var r report
 	var used usage
-	var out sent
 	var before counters
 	begun, done := false, false
 	lateness := make([]time.Duration, 0, int(cell.Duration/grid)+1)
@@ -27,16 +23,18 @@ func (n *node) pace(ctx context.Context, s sending) (*report, error) {
 	}
 	for {
 		due := n.load.peek()
-		if err := n.sleep(ctx, n.start+int64((due+grid-1)/grid*grid)); err != nil {
+		if err := p.until(ctx, n.clock, n.start+int64((due+grid-1)/grid*grid)); err != nil {
 			return nil, err
 		}
 		now := time.Duration(n.clock.now() - n.start)
 		if !begun && due >= from {
-			begun, used, out, before = true, readUsage(), n.wire.sent(), s.counters()
+			begun, used, before = true, readUsage(), s.counters()
+			n.wire.say(markBegin)
 		}
 		if !done && due >= to {
 			done = true
-			r.Usage, r.Sent = readUsage().minus(used), n.wire.sent().minus(out)
+			n.wire.say(markEnd)
+			r.Usage = readUsage().minus(used)
 			r.Counters = s.counters().minus(before)
 		}
 		if due >= end {

@@ -25,15 +25,30 @@ type process struct {
 	done     chan struct{} // closed when messages is
 }
 
-// startProcess starts a node and gives it its job.
-func startProcess(ctx context.Context, command []string, nice int, j *job) (*process, error) {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...) // #nosec G204 -- the program itself
+// start is how a process is started.
+type start struct {
+	command []string
+	nice    int
+	cpu     int      // it stays there; negative: anywhere
+	pulse   *os.File // its descriptor pulseDescriptor, if it has one
+}
+
+// startProcess starts a node and gives it its job. Every node runs its goroutines on one thread at a time, like each of many on a
+// machine, so that its processor time has no spinning of idle threads in it.
+func startProcess(ctx context.Context, how start, j *job) (*process, error) {
+	cmd := exec.CommandContext(ctx, how.command[0], how.command[1:]...) // #nosec G204 -- the program itself
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	return startCommand(cmd, nice, j)
+	if j.Role != roleOcean {
+		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	}
+	if how.pulse != nil {
+		cmd.ExtraFiles = []*os.File{how.pulse}
+	}
+	return startCommand(cmd, how.nice, how.cpu, j)
 }
 
 // startCommand starts a node by a command that has its SysProcAttr, and gives it its job.
-func startCommand(cmd *exec.Cmd, nice int, j *job) (*process, error) {
+func startCommand(cmd *exec.Cmd, nice, cpu int, j *job) (*process, error) {
 	p := &process{role: j.Role, cmd: cmd, messages: make(chan message, 4), done: make(chan struct{})}
 	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setpgid = true, false // Ctrl-C reaches us, and we end it
 	cmd.Stderr = &p.stderr
@@ -45,7 +60,7 @@ func startCommand(cmd *exec.Cmd, nice int, j *job) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trunk: start %s: %w", p.role, err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := startOn(p.cmd, cpu); err != nil {
 		return nil, fmt.Errorf("trunk: start %s: %w", p.role, err)
 	}
 	if nice != 0 {

@@ -23,11 +23,13 @@ type Result struct {
 	Outcomes   map[string]*Outcome // by contestant; those that ran
 }
 
-// Baseline is the processor time of plain UDP without loss, µs per packet, both sides together. The difference is what the
-// emulator costs; without emulation what is left is pacing, system calls and counting.
+// Baseline is what the harness itself takes of the processors, µs per packet, measured with nobody between its two ends: the
+// sender keeps the schedule and builds packets, the receiver counts them. It is taken off every contestant's CPU.
 type Baseline struct {
-	Bare     float64 `json:"udp_bare_us_per_packet"`     // without emulation
-	Emulated float64 `json:"udp_emulated_us_per_packet"` // through the emulated path
+	Harness   float64 `json:"harness_us_per_packet"`          // both sides together
+	Sender    float64 `json:"harness_sender_us_per_packet"`   // per packet offered
+	Receiver  float64 `json:"harness_receiver_us_per_packet"` // per packet that arrived
+	Disturbed bool    `json:"disturbed"`                      // the machine was, each time
 }
 
 // Outcome is what one contestant did in a cell. Losses and overheads are shares.
@@ -46,10 +48,10 @@ type Outcome struct {
 	ReverseOverhead *float64 `json:"reverse_overhead"` // bytes on the wire the other way ÷ RTP bytes sent
 	Withheld        float64  `json:"withheld"`         // share of packets that never left the sender
 
-	CPU         float64 `json:"cpu_us_per_packet"`     // both sides together, per packet that arrived
-	CPUNet      float64 `json:"cpu_us_per_packet_net"` // the same less Baseline.Emulated: what it takes beyond plain UDP, pacing and emulation
-	CPUSender   float64 `json:"cpu_sender_us_per_packet"`
-	CPUReceiver float64 `json:"cpu_receiver_us_per_packet"`
+	CPU         float64 `json:"cpu_us_per_packet"`          // the contestant's own, both sides together, per packet that arrived: CPUGross less Baseline
+	CPUSender   float64 `json:"cpu_sender_us_per_packet"`   // of it; 0 where the harness alone seemed to take more
+	CPUReceiver float64 `json:"cpu_receiver_us_per_packet"` // of it, alike
+	CPUGross    float64 `json:"cpu_us_per_packet_gross"`    // of both processes, as measured
 
 	AudioResidualLoss     float64 `json:"audio_residual_loss"`
 	AudioResidualLossLate float64 `json:"audio_residual_loss_late"`
@@ -62,11 +64,19 @@ type Outcome struct {
 	WireDatagrams uint64        `json:"wire_datagrams"` // towards the receiver
 	WireLoss      float64       `json:"wire_loss"`      // share of these the emulated path lost, to hold against the cell's
 	WireOverflow  float64       `json:"wire_overflow"`  // share of these its bottleneck dropped
-	SocketDrops   uint64        `json:"socket_drops"`   // datagrams the kernel had no room for, both sides, from the beginning
+	SocketDrops   uint64        `json:"socket_drops"`   // datagrams the kernel had no room for, at the nodes and between them, from the beginning
 	LateP99       float64       `json:"pacing_late_p99_ms"`
 	LateMax       float64       `json:"pacing_late_max_ms"`
 	Behind        bool          `json:"pacing_fell_behind"`   // the sender did not keep its schedule: do not trust the delays
 	OthersCPU     float64       `json:"other_processes_cpus"` // processors busy with something else meanwhile
+	Attempts      int           `json:"attempts"`             // trials it took; this is the one the machine disturbed least
+	Disturbed     bool          `json:"disturbed"`            // even that one
+	StallMax      float64       `json:"stall_max_ms"`         // how long the machine stood still at most, as a watchdog saw that has nothing to do with the contestant
+	StallSum      float64       `json:"stall_sum_ms"`         // in all, of stalls longer than 10 ms
+	Steal         float64       `json:"steal_ms"`             // processor time that the host gave to others, of all processors
+	OceanLate     float64       `json:"ocean_late_max_ms"`    // how late the emulated path delivered at most
+	OceanMissed   bool          `json:"ocean_missed"`         // it does not know what belonged to the counted time
+	OceanCPU      float64       `json:"ocean_cpus"`           // processors it took
 	Link          *linkCounters `json:"link,omitempty"`       // Meridian's own view of the sender's end
 	LinkReceiver  *linkCounters `json:"link_receiver,omitempty"`
 }
@@ -76,64 +86,69 @@ const behind = 5 * time.Millisecond
 
 // trial is the raw account of one contestant in a cell.
 type trial struct {
-	cell             Cell
-	sender, receiver *report
+	cell                    Cell
+	sender, receiver, ocean *report
+	stallMax, stallSum      time.Duration
+	steal                   time.Duration
 }
 
-// cpuPerPacket is µs of both sides per packet that arrived; per packet offered when none did.
-func (t *trial) cpuPerPacket() float64 { return t.perPacket(t.sender.Usage.CPU + t.receiver.Usage.CPU) }
-
-func (t *trial) perPacket(d time.Duration) float64 {
-	n := t.receiver.Arrivals.All.Arrived
-	if n == 0 {
-		n = t.sender.Offered
+// harness makes a trial of nobody a baseline.
+func (t *trial) harness() Baseline {
+	b := Baseline{
+		Sender:   ratio(micros(t.sender.Usage.CPU), float64(t.sender.Offered)),
+		Receiver: ratio(micros(t.receiver.Usage.CPU), float64(t.receiver.Arrivals.All.Arrived)),
 	}
-	return ratio(float64(d)/1000, float64(n))
+	b.Harness = b.Sender + b.Receiver
+	return b
 }
+
+// cpu fills in what a contestant took, per packet that arrived; per packet offered when none did.
+func (t *trial) cpu(o *Outcome, base Baseline) {
+	offered, arrived := float64(t.sender.Offered), float64(t.receiver.Arrivals.All.Arrived)
+	n := arrived
+	if n == 0 {
+		n = offered
+	}
+	s, r := micros(t.sender.Usage.CPU), micros(t.receiver.Usage.CPU)
+	o.CPUGross = ratio(s+r, n)
+	o.CPUSender = ratio(max(0, s-base.Sender*offered), n)
+	o.CPUReceiver = ratio(max(0, r-base.Receiver*arrived), n)
+	o.CPU = o.CPUSender + o.CPUReceiver
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 func (t *trial) outcome(base Baseline, bare bool) *Outcome {
 	s, r := t.sender, t.receiver
 	a, offered := r.Arrivals, float64(s.Offered)
 	inTime := ratio(float64(a.All.InTime), offered)
-	wire := float64(s.Sent.Packets)
+	ocean := t.ocean.Ocean
+	to, from := ocean.Sent[there], ocean.Sent[back]
+	wire := float64(to.Packets)
 	o := &Outcome{
 		Delivered: inTime, ResidualLoss: missing(a.All.InTime, s.Offered), ResidualLossLate: missing(a.All.Late, s.Offered),
 		NeverArrived: missing(a.All.Arrived, s.Offered), DelayP50: millis(a.P50), DelayP99: millis(a.P99),
-		RepairOverhead: ratio(float64(s.Counters.Repair), float64(s.Counters.Bytes)),
-		Withheld:       missing(s.Counters.Packets, s.Offered),
-		CPU:            t.cpuPerPacket(), CPUNet: max(0, t.cpuPerPacket()-base.Emulated), CPUSender: t.perPacket(s.Usage.CPU), CPUReceiver: t.perPacket(r.Usage.CPU),
+		RepairOverhead:    ratio(float64(s.Counters.Repair), float64(s.Counters.Bytes)),
+		Withheld:          missing(s.Counters.Packets, s.Offered),
 		AudioResidualLoss: missing(a.Audio.InTime, s.OfferedAudio), AudioResidualLossLate: missing(a.Audio.Late, s.OfferedAudio),
 		Packets: s.Offered, OfferedBps: float64(s.OfferedBytes) * 8 / t.cell.Duration.Seconds(),
 		Duplicates: a.Duplicates, Reordered: a.Reordered,
-		WireDatagrams: s.Sent.Packets, WireLoss: ratio(float64(s.Sent.Lost), wire), WireOverflow: ratio(float64(s.Sent.Overflow), wire),
-		SocketDrops: s.SocketDrops + r.SocketDrops,
+		WireDatagrams: to.Packets, WireLoss: ratio(float64(to.Lost), wire), WireOverflow: ratio(float64(to.Overflow), wire),
+		SocketDrops: s.SocketDrops + r.SocketDrops + t.ocean.SocketDrops,
 		LateP99:     millis(s.LateP99), LateMax: millis(s.LateMax), Behind: s.LateP99 > behind,
-		OthersCPU: max(0, (s.Usage.Machine-s.Usage.CPU-r.Usage.CPU).Seconds()/t.cell.Duration.Seconds()),
-		Link:      s.Counters.Link, LinkReceiver: r.Counters.Link,
+		OthersCPU: max(0, (s.Usage.Machine-s.Usage.CPU-r.Usage.CPU-t.ocean.Usage.CPU).Seconds()/t.cell.Duration.Seconds()),
+		StallMax:  millis(t.stallMax), StallSum: millis(t.stallSum), Steal: millis(t.steal),
+		OceanLate: millis(ocean.LateMax), OceanMissed: ocean.Missed, OceanCPU: t.ocean.Usage.CPU.Seconds() / t.cell.Duration.Seconds(),
+		Link: s.Counters.Link, LinkReceiver: r.Counters.Link,
 	}
+	t.cpu(o, base)
 	if bare {
-		o.CPUNet = max(0, o.CPU-base.Bare)
 		return o
 	}
 	rtp := float64(s.Counters.Bytes)
-	there, back := ratio(float64(s.Sent.Bytes)-rtp, rtp), ratio(float64(r.Sent.Bytes), rtp)
-	o.Overhead, o.ReverseOverhead = &there, &back
+	overhead, reverse := ratio(float64(to.Bytes)-rtp, rtp), ratio(float64(from.Bytes), rtp)
+	o.Overhead, o.ReverseOverhead = &overhead, &reverse
 	return o
-}
-
-// disturbedShare is the share of packets that a machine fit for measuring may hold up.
-const disturbedShare = 0.0005
-
-// disturbed reports whether the machine spoilt the cell: a sender that fell behind, datagrams the kernel dropped, or
-// UDP packets that came late on a path without a queue, where only the machine can be late.
-func (r *Result) disturbed() bool {
-	for name, o := range r.Outcomes {
-		late := o.ResidualLoss - o.NeverArrived
-		if o.Behind || o.SocketDrops > 0 || name == UDP && r.Cell.Bottleneck == 0 && late > disturbedShare {
-			return true
-		}
-	}
-	return false
 }
 
 // missing is the share of all that some are not.

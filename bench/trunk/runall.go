@@ -2,6 +2,7 @@ package trunk
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,8 +14,8 @@ const busyShare = 0.5
 // weight is how many processors a cell keeps busy, about, whoever runs: waking up, and packets.
 func (c Cell) weight() float64 { return 0.07 + float64(c.Rate)/65e6 }
 
-// RunAll measures cells, the most demanding first, as many at a time as leave half of the machine idle, and once more,
-// alone, those that the machine disturbed. It calls each with a cell's index and result as they come, and never two of
+// RunAll measures cells, the most demanding first, as many at a time as leave half of the machine idle, and again, alone, the
+// contestants that the machine disturbed. It calls each with a cell's index and result as they come, and never two of
 // progress and each at a time; of two results of a cell the later one is the better one. It returns the first error of Run.
 func (b *Bench) RunAll(ctx context.Context, cells []Cell, progress Progress, each func(int, Result)) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -48,7 +49,7 @@ func (b *Bench) RunAll(ctx context.Context, cells []Cell, progress Progress, eac
 	done := make(chan outcome)
 	used, running := 0.0, 0
 	var failed error
-	var disturbed []int
+	disturbed := make(map[int]*Result)
 	finish := func() {
 		o := <-done
 		running--
@@ -59,7 +60,7 @@ func (b *Bench) RunAll(ctx context.Context, cells []Cell, progress Progress, eac
 			cancel() // the others end soon
 		case o.err == nil:
 			if o.res.Disturbed {
-				disturbed = append(disturbed, o.cell)
+				disturbed[o.cell] = &o.res
 			}
 			came(o.cell, o.res)
 		}
@@ -75,7 +76,7 @@ func (b *Bench) RunAll(ctx context.Context, cells []Cell, progress Progress, eac
 		beside := running
 		running++
 		go func() {
-			res, err := b.Run(ctx, cells[i], tell)
+			res, err := b.once(ctx, cells[i], tell)
 			res.Beside = beside
 			done <- outcome{i, res, err}
 		}()
@@ -83,19 +84,24 @@ func (b *Bench) RunAll(ctx context.Context, cells []Cell, progress Progress, eac
 	for running > 0 {
 		finish()
 	}
-	if failed != nil || len(cells) == 1 {
+	if failed != nil {
 		return failed
 	}
-	for _, i := range disturbed {
-		res, err := b.Run(ctx, cells[i], tell)
-		if err != nil {
+	for _, i := range slices.Sorted(maps.Keys(disturbed)) {
+		res := disturbed[i].clone()
+		if err := b.again(ctx, &res, tell); err != nil {
 			return err
 		}
-		if !res.Disturbed {
-			came(i, res)
-		}
+		came(i, res)
 	}
 	return nil
+}
+
+// clone is a copy whose outcomes may be replaced.
+func (r *Result) clone() Result {
+	c := *r
+	c.Outcomes = maps.Clone(r.Outcomes)
+	return c
 }
 
 // capacity is how much weight may run at the same time.

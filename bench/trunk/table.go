@@ -9,7 +9,7 @@ import (
 // WriteTable writes results as a Markdown table, a line for each contestant of each cell.
 func WriteTable(w io.Writer, results []Result) error {
 	var b bytes.Buffer
-	b.WriteString("| RTT | loss | rate | | lost, +60 ms | lost, +RTT+60 ms | audio lost, +60 ms | delay p50 / p99 | overhead | CPU µs/packet (net) | notes |\n")
+	b.WriteString("| RTT | loss | rate | | lost, +60 ms | lost, +RTT+60 ms | audio lost, +60 ms | delay p50 / p99 | overhead | CPU µs/packet (gross) | notes |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := range results {
 		r := &results[i]
@@ -26,7 +26,7 @@ func WriteTable(w io.Writer, results []Result) error {
 			}
 			fmt.Fprintf(&b, "%s | %s | %s | %s / %s ms | %s | %.1f (%.1f) | %s |\n",
 				percent(o.ResidualLoss), percent(o.ResidualLossLate), percent(o.AudioResidualLoss), short(o.DelayP50), short(o.DelayP99),
-				o.overhead(), o.CPU, o.CPUNet, r.notes(name, o))
+				o.overhead(), o.CPU, o.CPUGross, r.notes(name, o))
 		}
 	}
 	_, err := w.Write(b.Bytes())
@@ -72,8 +72,11 @@ func (r *Result) notes(name string, o *Outcome) string {
 		}
 		s += fmt.Sprintf(format, args...)
 	}
-	if r.Disturbed {
+	if o.Disturbed {
 		add("machine disturbed")
+	}
+	if o.Attempts > 1 {
+		add("%d attempts", o.Attempts)
 	}
 	if name == Meridian {
 		for _, d := range r.Doubts {

@@ -2,7 +2,6 @@ package trunk
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"sync"
 )
@@ -10,18 +9,18 @@ import (
 // udpSending sends every packet as a datagram.
 type udpSending struct {
 	wire  *wire
-	peer  net.Addr
+	peer  netip.AddrPort
 	count counters
 }
 
 func newUDPSending(w *wire, peer netip.AddrPort) *udpSending {
-	return &udpSending{wire: w, peer: net.UDPAddrFromAddrPort(peer)}
+	return &udpSending{wire: w, peer: peer}
 }
 
 func (s *udpSending) ready(context.Context) error { return nil }
 
 func (s *udpSending) send(_ *event, raw []byte) {
-	if _, err := s.wire.WriteTo(raw, s.peer); err == nil {
+	if _, err := s.wire.WriteToUDPAddrPort(raw, s.peer); err == nil {
 		s.count.Packets++
 		s.count.Bytes += uint64(len(raw))
 	}
@@ -40,7 +39,7 @@ func newUDPReceiving(w *wire, m *meter, c clock) *udpReceiving {
 	r.wg.Go(func() {
 		b := make([]byte, 2048)
 		for {
-			n, _, err := w.ReadFrom(b)
+			n, _, err := w.ReadFromUDPAddrPort(b)
 			if err != nil {
 				return
 			}

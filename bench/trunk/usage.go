@@ -51,6 +51,28 @@ func parseStat(stat []byte) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 on every Linux port Go runs on
 }
 
+// readSteal is the processor time that the machine's host gave to others so far, of all processors; 0 where it cannot be read.
+func readSteal() time.Duration {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	return parseSteal(stat)
+}
+
+func parseSteal(stat []byte) time.Duration {
+	line, _, _ := bytes.Cut(stat, []byte("\n"))
+	fields := strings.Fields(string(line))
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0
+	}
+	ticks, err := strconv.ParseInt(fields[8], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
 // loadAverage is the machine's load over the last minute, 0 where it cannot be read.
 func loadAverage() float64 {
 	b, err := os.ReadFile("/proc/loadavg")

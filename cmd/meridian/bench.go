@@ -68,8 +68,12 @@ func newBenchTrunkCommand() *cobra.Command {
 link, by one plain QUIC connection with datagrams and by plain UDP, and reports what arrived in time, what it cost, and how
 late it was. With --rtt, --loss, --burst, --jitter, --bottleneck or --rate it measures that one cell; without them the whole matrix of
 6 losses × 4 round trips × 3 rates: about 18 minutes on two processors, with --quick 10. Cells run beside one another as far as half
-of the machine stays idle, and once more alone when the machine disturbed them. Progress goes to stderr; Ctrl-C keeps what is
-done so far.`,
+of the machine stays idle. What the machine disturbed (it stood still, or ran late) is measured again alone, twice at most, by the same rule for all. Progress
+goes to stderr; Ctrl-C keeps what is done so far.
+
+cpu_us_per_packet is the contestant's own processor time in both nodes per packet that arrived: what was measured (…_gross) less what the
+harness takes there (baseline.harness_us_per_packet: schedule, building and counting of packets, measured with nobody between). The path is a process
+of its own and in nobody's figure. bench/README.md says what every field means.`,
 		Example: `  meridian bench trunk --rtt 150ms --loss 2% --rate 20M --duration 20s
   meridian bench trunk --rtt 150ms --loss 5% --burst 4 --rate 20M --json
   meridian bench trunk --out bench/results`,
