@@ -149,8 +149,14 @@ func TestCell(t *testing.T) {
 	for _, want := range []string{"rtt", "loss", "burst", "jitter", "bottleneck", "rate", "duration"} {
 		require.ErrorContains(t, err, want)
 	}
-	cells := Matrix(10 * time.Second)
-	require.Len(t, cells, 6*4*3)
+	err = Cell{Rate: 2e6, Duration: time.Second, BottleneckFrom: 2 * time.Second, BottleneckTo: time.Second, BottleneckQueue: -1}.Validate()
+	for _, want := range []string{"no bottleneck can come and go", "in order", "queue"} {
+		require.ErrorContains(t, err, want)
+	}
+	require.NoError(t, narrowCell.Validate())
+	require.Equal(t, "80ms RTT, 0% loss, 2M, 1M bottleneck from 2s to 4s", narrowCell.String())
+	cells := append(Matrix(10*time.Second), narrowCell)
+	require.Len(t, cells, 6*4*3+1)
 	for _, c := range cells {
 		require.NoError(t, c.Validate())
 		text, err := json.Marshal(c)

@@ -17,7 +17,13 @@ type Cell struct {
 	Jitter     time.Duration // up to this much is added to each packet's delay, 0 to 500 ms
 	Bottleneck int64         // bits per second of UDP payload the path carries; 0 is unlimited
 	Rate       int64         // bits per second of RTP offered, 500 kbit/s to 200 Mbit/s
-	Duration   time.Duration // counted, 500 ms to 1 h
+
+	// The bottleneck comes and goes if BottleneckTo is not 0: it is there from BottleneckFrom to BottleneckTo of the counted time.
+	BottleneckFrom  time.Duration
+	BottleneckTo    time.Duration
+	BottleneckQueue time.Duration // longest wait before it drops, up to 10 s; 0: 100 ms
+
+	Duration time.Duration // counted, 500 ms to 1 h
 }
 
 // Limits of a Cell.
@@ -45,6 +51,12 @@ func (c Cell) Validate() error {
 	check(c.Jitter >= 0 && c.Jitter <= 500*time.Millisecond, "jitter is %v, must be 0 to 500ms", c.Jitter)
 	check(c.Bottleneck == 0 || (c.Bottleneck >= 100_000 && c.Bottleneck <= 10_000_000_000),
 		"bottleneck is %d, must be 100k to 10G, or 0 for none", c.Bottleneck)
+	check(c.BottleneckQueue >= 0 && c.BottleneckQueue <= 10*time.Second, "queue of the bottleneck is %v, must be up to 10s", c.BottleneckQueue)
+	if c.BottleneckFrom != 0 || c.BottleneckTo != 0 {
+		check(c.Bottleneck > 0, "no bottleneck can come and go: it has no rate")
+		check(c.BottleneckFrom >= 0 && c.BottleneckFrom < c.BottleneckTo && c.BottleneckTo <= c.Duration,
+			"bottleneck is there from %v to %v, must be within %v, in order", c.BottleneckFrom, c.BottleneckTo, c.Duration)
+	}
 	check(c.Rate >= MinRate && c.Rate <= MaxRate, "rate is %d, must be 500k to 200M", c.Rate)
 	check(c.Duration >= minDuration && c.Duration <= maxDuration, "duration is %v, must be 500ms to 1h", c.Duration)
 	return errors.Join(errs...)
@@ -52,16 +64,27 @@ func (c Cell) Validate() error {
 
 // link is one direction of the path.
 func (c Cell) link() testnet.Link {
-	return testnet.Link{Delay: c.RTT / 2, Jitter: c.Jitter, Loss: c.Loss, Burst: c.Burst, Rate: c.Bottleneck}
+	return testnet.Link{
+		Delay: c.RTT / 2, Jitter: c.Jitter, Loss: c.Loss, Burst: c.Burst, Rate: c.Bottleneck, Queue: c.BottleneckQueue,
+	}
 }
+
+// wide is the path without its bottleneck.
+func (c Cell) wide() Cell {
+	c.Bottleneck, c.BottleneckFrom, c.BottleneckTo, c.BottleneckQueue = 0, 0, 0, 0
+	return c
+}
+
+// episodic reports whether the bottleneck comes and goes.
+func (c Cell) episodic() bool { return c.BottleneckTo > 0 }
 
 // empty reports whether the path does nothing to packets.
 func (c Cell) empty() bool { return c.RTT == 0 && c.Loss == 0 && c.Jitter == 0 && c.Bottleneck == 0 }
 
 // clean is the path without loss, jitter and bottleneck.
 func (c Cell) clean() Cell {
-	c.Loss, c.Burst, c.Jitter, c.Bottleneck = 0, 0, 0, 0
-	return c
+	c.Loss, c.Burst, c.Jitter = 0, 0, 0
+	return c.wide()
 }
 
 // limits are the delays up to which a packet counts, in time and late.
@@ -95,6 +118,9 @@ func (c Cell) String() string {
 	if c.Bottleneck > 0 {
 		s += fmt.Sprintf(", %s bottleneck", RateName(c.Bottleneck))
 	}
+	if c.episodic() {
+		s += fmt.Sprintf(" from %v to %v", c.BottleneckFrom, c.BottleneckTo)
+	}
 	return s
 }
 
@@ -106,13 +132,17 @@ type cellJSON struct {
 	Bottleneck int64   `json:"bottleneck_bps"`
 	Rate       int64   `json:"rate_bps"`
 	Duration   float64 `json:"duration_s"`
+	From       float64 `json:"bottleneck_from_s,omitempty"`
+	To         float64 `json:"bottleneck_to_s,omitempty"`
+	Queue      float64 `json:"bottleneck_queue_ms,omitempty"`
 }
 
 // MarshalJSON writes the cell with units in the names of its fields.
 func (c Cell) MarshalJSON() ([]byte, error) {
 	return json.Marshal(cellJSON{
 		RTT: millis(c.RTT), Loss: c.Loss, Burst: c.Burst, Jitter: millis(c.Jitter), Bottleneck: c.Bottleneck,
-		Rate: c.Rate, Duration: c.Duration.Seconds(),
+		Rate: c.Rate, Duration: c.Duration.Seconds(), From: c.BottleneckFrom.Seconds(), To: c.BottleneckTo.Seconds(),
+		Queue: millis(c.BottleneckQueue),
 	})
 }
 
@@ -124,7 +154,8 @@ func (c *Cell) UnmarshalJSON(b []byte) error {
 	}
 	*c = Cell{
 		RTT: fromMillis(j.RTT), Loss: j.Loss, Burst: j.Burst, Jitter: fromMillis(j.Jitter), Bottleneck: j.Bottleneck,
-		Rate: j.Rate, Duration: fromMillis(j.Duration * 1000),
+		Rate: j.Rate, Duration: fromMillis(j.Duration * 1000), BottleneckFrom: fromMillis(j.From * 1000), BottleneckTo: fromMillis(j.To * 1000),
+		BottleneckQueue: fromMillis(j.Queue),
 	}
 	return nil
 }

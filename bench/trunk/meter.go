@@ -21,6 +21,7 @@ type meter struct {
 	duplicates uint64
 	reordered  uint64
 	malformed  uint64
+	course     *course // nil unless a bottleneck comes and goes
 }
 
 func newMeter(audio []bool, expected int) *meter {
@@ -57,6 +58,9 @@ func (m *meter) packet(raw []byte, now int64) {
 		m.reordered++
 	} else {
 		m.highest[s.stream] = s.counter
+	}
+	if m.course != nil {
+		m.course.arrived(s.stream, s.counter, time.Duration(now-s.sent))
 	}
 	m.delays = append(m.delays, time.Duration(now-s.sent))
 	m.audioFlags = append(m.audioFlags, m.audio[s.stream])

@@ -61,7 +61,8 @@ type report struct {
 	LateP99      time.Duration `json:"late_p99"` // sender, behind its schedule
 	LateMax      time.Duration `json:"late_max"`
 
-	Arrivals arrivals `json:"arrivals"` // receiver
+	Arrivals arrivals      `json:"arrivals"`         // receiver
+	Course   *courseReport `json:"course,omitempty"` // receiver, of a bottleneck that came and went
 }
 
 // setupTimeout bounds everything before the start.
@@ -202,6 +203,9 @@ func (n *node) receiver(ctx context.Context, peer netip.AddrPort) error {
 	}
 	packets := float64(cell.Rate) / 8 / 900 * cell.Duration.Seconds() // about
 	m := newMeter(audio, int(packets))
+	if cell.episodic() {
+		m.course = newCourse(cell, n.job.Warmup, n.job.Seed)
+	}
 	v, err := newReceiving(ctx, &n.job, n.wire, peer, n.load, m, n.clock)
 	if err != nil {
 		return err
@@ -230,6 +234,9 @@ func (n *node) receiver(ctx context.Context, peer netip.AddrPort) error {
 		return err
 	}
 	r.Counters, r.Arrivals = v.counters(), m.report(inTime, late)
+	if cell.episodic() {
+		r.Course = m.course.report(cell, audio, inTime, late)
+	}
 	return n.finish(ctx, &r)
 }
 

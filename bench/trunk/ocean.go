@@ -53,6 +53,7 @@ type oceanReport struct {
 	Sent    [ways]sent    `json:"sent"`
 	Missed  bool          `json:"missed"`   // not all marks came: Sent is of another time
 	LateMax time.Duration `json:"late_max"` // how late a datagram left at most
+	Narrow  *narrowReport `json:"narrow,omitempty"`
 }
 
 // parcel is a datagram on its way.
@@ -88,6 +89,7 @@ type ocean struct {
 	// lateCounted is late at the end of the counted time.
 	lateCounted time.Duration
 	out         [ways][]*parcel
+	narrow      *narrow // nil unless a bottleneck comes and goes, and before the start
 }
 
 func newOcean(j *job, pulse *os.File) (*ocean, error) {
@@ -101,7 +103,11 @@ func newOcean(j *job, pulse *os.File) (*ocean, error) {
 			o.close()
 			return nil, err
 		}
-		o.shapers[way] = testnet.NewShaper(j.Cell.link(), j.Seed, uint64(way))
+		begin := j.Cell
+		if begin.episodic() {
+			begin = begin.wide()
+		}
+		o.shapers[way] = testnet.NewShaper(begin.link(), j.Seed, uint64(way))
 	}
 	return o, nil
 }
@@ -185,6 +191,9 @@ func (o *ocean) run(ctx context.Context, c clock, starts <-chan int64, reports c
 			case start = <-starts:
 				from = start + int64(o.job.Warmup)
 				to = from + int64(o.job.Cell.Duration)
+				if o.job.Emulate && o.job.Cell.episodic() {
+					o.narrow = newNarrow(o.job.Cell, from)
+				}
 				next = start - (start-now)/int64(grid)*int64(grid) // the grid of the sender's schedule
 			default:
 			}
@@ -223,6 +232,9 @@ func (o *ocean) beat(since int64) {
 
 // pass takes in what came and sends what is due.
 func (o *ocean) pass(now int64) {
+	if o.narrow != nil {
+		o.narrow.turn(now, o.shapers[:])
+	}
 	for way := range o.sides {
 		o.sides[way].receive(func(p *parcel, from netip.AddrPort, came int64) {
 			o.take(way, p, from, came)
@@ -264,7 +276,11 @@ func (o *ocean) take(way int, p *parcel, from netip.AddrPort, came int64) {
 	count := &o.sent[way]
 	count.Packets++
 	count.Bytes += uint64(p.n)
+	wait := o.shapers[way].Wait(time.Unix(0, came))
 	due, v := o.shapers[way].Packet(time.Unix(0, came), p.n)
+	if o.narrow != nil && way == there {
+		o.narrow.packet(came, p.n, wait, v)
+	}
 	switch {
 	case v == testnet.Lost:
 		count.Lost++
@@ -294,6 +310,9 @@ func (o *ocean) complete() bool {
 
 func (o *ocean) report(spent usage) report {
 	r := report{Usage: spent, Ocean: &oceanReport{Missed: !o.complete(), LateMax: o.lateCounted}}
+	if o.narrow != nil {
+		r.Ocean.Narrow = o.narrow.report()
+	}
 	for way, s := range o.sides {
 		if s == nil {
 			continue

@@ -77,8 +77,23 @@ type Outcome struct {
 	OceanLate     float64       `json:"ocean_late_max_ms"`    // how late the emulated path delivered at most
 	OceanMissed   bool          `json:"ocean_missed"`         // it does not know what belonged to the counted time
 	OceanCPU      float64       `json:"ocean_cpus"`           // processors it took
+	Bottleneck    *Episode      `json:"bottleneck,omitempty"` // if it came and went
 	Link          *linkCounters `json:"link,omitempty"`       // Meridian's own view of the sender's end
 	LinkReceiver  *linkCounters `json:"link_receiver,omitempty"`
+}
+
+// Episode is how a contestant lived through a bottleneck that came and went.
+type Episode struct {
+	StepDown *float64 `json:"step_down_ms"` // from its beginning until what is offered to it fits, and its queue is below 60 ms; null: never
+	Recovery *float64 `json:"recovery_ms"`  // from its end until all layers of all sources are back; null: not in the counted time
+	QueueP50 float64  `json:"queue_p50_ms"` // what packets waited for, from its beginning to its end
+	QueueP99 float64  `json:"queue_p99_ms"`
+	QueueMax float64  `json:"queue_max_ms"`
+	Overflow float64  `json:"overflow"` // share of these packets that found no room
+
+	// Of the audio that was sent while it was there.
+	AudioResidualLoss     float64 `json:"audio_residual_loss"`
+	AudioResidualLossLate float64 `json:"audio_residual_loss_late"`
 }
 
 // behind is how late 1 % of the sender's wake-ups may be before the outcome says so.
@@ -141,6 +156,7 @@ func (t *trial) outcome(base Baseline, bare bool) *Outcome {
 		OceanLate: millis(ocean.LateMax), OceanMissed: ocean.Missed, OceanCPU: t.ocean.Usage.CPU.Seconds() / t.cell.Duration.Seconds(),
 		Link: s.Counters.Link, LinkReceiver: r.Counters.Link,
 	}
+	o.Bottleneck = t.episode()
 	t.cpu(o, base)
 	if bare {
 		return o
@@ -149,6 +165,26 @@ func (t *trial) outcome(base Baseline, bare bool) *Outcome {
 	overhead, reverse := ratio(float64(to.Bytes)-rtp, rtp), ratio(float64(from.Bytes), rtp)
 	o.Overhead, o.ReverseOverhead = &overhead, &reverse
 	return o
+}
+
+// episode is nil when no bottleneck came and went.
+func (t *trial) episode() *Episode {
+	n, c := t.ocean.Ocean.Narrow, t.receiver.Course
+	if n == nil || c == nil {
+		return nil
+	}
+	unless := func(d time.Duration) *float64 {
+		if d < 0 {
+			return nil
+		}
+		ms := millis(d)
+		return &ms
+	}
+	return &Episode{
+		StepDown: unless(n.StepDown), Recovery: unless(c.Recovery), QueueP50: millis(n.QueueP50), QueueP99: millis(n.QueueP99), QueueMax: millis(n.QueueMax),
+		Overflow:          ratio(float64(n.Overflow), float64(n.Packets)),
+		AudioResidualLoss: missing(c.Audio.InTime, c.Offered), AudioResidualLossLate: missing(c.Audio.Late, c.Offered),
+	}
 }
 
 // missing is the share of all that some are not.

@@ -86,6 +86,9 @@ func (r *Result) notes(name string, o *Outcome) string {
 	if o.Withheld > 0.001 {
 		add("%s not sent", percent(o.Withheld))
 	}
+	if e := o.Bottleneck; e != nil {
+		add("step down %s, queue p99 %s ms, audio lost meanwhile %s, recovery %s", orNever(e.StepDown), short(e.QueueP99), percent(e.AudioResidualLoss), orNever(e.Recovery))
+	}
 	if o.Behind {
 		add("pacing late (p99 %.0f ms)", o.LateP99)
 	}
@@ -96,6 +99,13 @@ func (r *Result) notes(name string, o *Outcome) string {
 		add("%.1f CPUs busy with others", o.OthersCPU)
 	}
 	return s
+}
+
+func orNever(ms *float64) string {
+	if ms == nil {
+		return "never"
+	}
+	return fmt.Sprintf("%.0f ms", *ms)
 }
 
 func oneLine(s string) string {

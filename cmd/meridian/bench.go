@@ -50,6 +50,7 @@ func newBenchCommand() *cobra.Command {
 // trunkFlags are the flags as typed.
 type trunkFlags struct {
 	rtt, jitter, duration, warmup time.Duration
+	from, to, queue               time.Duration
 	loss, rate, bottleneck        string
 	burst                         float64
 	seed                          uint64
@@ -109,6 +110,9 @@ of its own and in nobody's figure. bench/README.md says what every field means.`
 	fl.Float64Var(&f.burst, "burst", 0, "mean packets lost in a row; 0 or 1: each for itself")
 	fl.DurationVar(&f.jitter, "jitter", 0, "up to this much is added to the delay of each packet")
 	fl.StringVar(&f.bottleneck, "bottleneck", "0", `what the path carries, bits per second: "10M"; 0: everything`)
+	fl.DurationVar(&f.from, "bottleneck-from", 0, "it comes then, of the counted time")
+	fl.DurationVar(&f.to, "bottleneck-to", 0, "it goes then; with neither it is always there")
+	fl.DurationVar(&f.queue, "bottleneck-queue", 0, "longest wait before it drops packets (default 100ms)")
 	fl.StringVar(&f.rate, "rate", "20M", `RTP offered, bits per second: "20M", "500k"`)
 	fl.DurationVar(&f.duration, "duration", 10*time.Second, "counted time of each contestant in each cell; of the matrix 4s, at 2 Mbit/s three times as long")
 	fl.BoolVar(&f.quick, "quick", false, "the matrix with 1s of counted time")
@@ -131,7 +135,7 @@ const (
 // cells are what the flags ask for: one cell when any of its conditions is named, else the matrix.
 func (f *trunkFlags) cells(changed func(string) bool) ([]trunk.Cell, error) {
 	one := false
-	for _, name := range []string{"rtt", "loss", "burst", "jitter", "bottleneck", "rate"} {
+	for _, name := range []string{"rtt", "loss", "burst", "jitter", "bottleneck", "bottleneck-from", "bottleneck-to", "bottleneck-queue", "rate"} {
 		one = one || changed(name)
 	}
 	if f.bare {
@@ -166,6 +170,10 @@ func (f *trunkFlags) cells(changed func(string) bool) ([]trunk.Cell, error) {
 	}
 	c := trunk.Cell{
 		RTT: f.rtt, Loss: loss, Burst: f.burst, Jitter: f.jitter, Bottleneck: bottleneck, Rate: rate, Duration: f.duration,
+		BottleneckFrom: f.from, BottleneckTo: f.to, BottleneckQueue: f.queue,
+	}
+	if f.from > 0 && f.to == 0 {
+		c.BottleneckTo = f.duration
 	}
 	return []trunk.Cell{c}, asUsage(c.Validate())
 }

@@ -50,6 +50,7 @@ func TestBenchUsage(t *testing.T) {
 		"duration":   {[]string{"--duration", "1ms"}, "must be 500ms to 1h"},
 		"contestant": {[]string{"--only", "tcp"}, "meridian quic udp"},
 		"bottleneck": {[]string{"--bottleneck", "x"}, "as 20M"},
+		"episode":    {[]string{"--bottleneck-from", "5s"}, "no bottleneck can come and go"},
 		"bare":       {[]string{"--bare", "--rtt", "20ms"}, "leave out --rtt"},
 		"unknown":    {[]string{"--lossy"}, "bench trunk --help"},
 	} {

@@ -34,6 +34,9 @@ func NewShaper(l Link, seed1, seed2 uint64) *Shaper {
 // Set changes the Link, which must be valid. Packets accepted before keep their due times.
 func (s *Shaper) Set(l Link) { s.link = l }
 
+// Wait is how long a packet sent now would wait for Link.Rate before its own turn.
+func (s *Shaper) Wait(now time.Time) time.Duration { return max(0, s.free.Sub(now)) }
+
 // Packet says whether a packet of size bytes sent now passes, and when it arrives.
 func (s *Shaper) Packet(now time.Time, size int) (due time.Time, v Verdict) {
 	if s.lose() {
