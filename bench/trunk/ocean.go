@@ -219,8 +219,9 @@ func (o *ocean) run(ctx context.Context, c clock, starts <-chan int64, reports c
 	}
 }
 
-// beat wakes the sender when packets are due.
+// beat wakes the sender when packets are due on its grid: what is due a little after it is for the next beat.
 func (o *ocean) beat(since int64) {
+	since -= since % int64(grid)
 	if o.pulse == nil || o.load.peek() > time.Duration(since) {
 		return
 	}

@@ -181,3 +181,26 @@ func TestWatchdog(t *testing.T) {
 	require.Zero(t, longest)
 	require.Zero(t, sum)
 }
+
+// Every packet has a beat at its place on the grid or after it, however late the ocean's passes are.
+func TestOceanBeats(t *testing.T) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer func() { _, _ = r.Close(), w.Close() }()
+	o, err := newOcean(&job{Cell: Cell{Rate: 20e6}, Seed: 1}, w)
+	require.NoError(t, err)
+	load, b := newWorkload(20e6, 1), make([]byte, 8)
+	for pass := int64(0); pass < int64(time.Second); pass += int64(grid) {
+		o.beat(pass + pass/7%400_000) // late
+		beaten := load.peek() <= time.Duration(pass)
+		for load.peek() <= time.Duration(pass) {
+			load.take()
+		}
+		require.Equal(t, load.peek(), o.load.peek(), "the sender sends the same")
+		if beaten {
+			n, err := r.Read(b)
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+		}
+	}
+}
