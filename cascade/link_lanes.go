@@ -236,6 +236,7 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 			if least := l.quickest.Load(); least == 0 || int64(rtt) < least {
 				l.quickest.Store(int64(max(rtt, 1))) // whoever comes at the same moment is as good
 			}
+			l.tx.lap(rtt, now)
 			l.answered(now)
 		}
 	}

@@ -54,7 +54,7 @@ func newOutgoingRepair() outgoingRepair {
 func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, now time.Duration) float64 {
 	s.mu.Lock()
 	r := &s.repair
-	copying := loss > copyMinLoss
+	copying := min(loss, s.rate.ownLoss()) > copyMinLoss
 	loss, burst = r.path.reckon(loss, burst, s.next-1, now)
 	loss = min(loss, s.rate.ownLoss())
 	ladder := r.ladder

@@ -21,9 +21,11 @@ const (
 	rateLittle   = 0.95                    // of the estimate: an overload by less is not of our making, or the path has narrowed
 	rateCutOnce  = 1500 * time.Millisecond // within this they are one
 	rateWarm     = 12                      // reports before anything is concluded
-	rateOwnMost  = 0.1                     // no path is believed to lose more by itself
-	rateFlood    = 0.04                    // loss that is no coincidence beside a round trip that has grown
-	rateWindow   = 200 * time.Millisecond  // over which rates are measured
+	rateSoon     = 4                       // … but from a loss of rateMuch
+	rateMuch     = 0.15
+	rateOwnMost  = 0.1                    // no path is believed to lose more by itself
+	rateFlood    = 0.04                   // loss that is no coincidence beside a round trip that has grown
+	rateWindow   = 200 * time.Millisecond // over which rates are measured
 
 	ratePoliced     = 0.2 // loss that long means a policer, which has no queue
 	ratePolicedFor  = 2 * time.Second
@@ -76,6 +78,7 @@ type rateControl struct {
 	base     baseDelay
 	near     baseDelay      // of the round trip
 	around   time.Duration  // what the round trip has grown by
+	met      bool           // a queue stood on the path before the first packet
 	samples  [64]rateSample // a ring of the latest
 	n        uint64         // samples taken
 	queue    time.Duration  // standing, of the latest samples
@@ -106,11 +109,11 @@ func (c *rateControl) report(s rateSample, rtt, now time.Duration) {
 	}
 	c.samples[c.n%uint64(len(c.samples))] = s
 	c.n++
-	c.base.take(s.delay, now)
-	if c.near.keep = nearKeep; rtt > 0 {
-		c.near.take(rtt, now)
-		c.around = rtt - c.near.delay()
+	if c.lap(rtt, now); c.n == 1 && c.around > rateQueue {
+		c.met = true
+		c.base.take(s.delay-c.around, now) // probes have seen the path without the queue
 	}
+	c.base.take(s.delay, now)
 	c.measure()
 	switch {
 	case c.drain.on:
@@ -131,6 +134,21 @@ func (c *rateControl) report(s rateSample, rtt, now time.Duration) {
 		c.estimate = c.delivered // seen to be carried
 	}
 	c.policed(now)
+}
+
+// lap takes the least round trip of the last moments, whether there is media or not; 0 is not known.
+func (c *rateControl) lap(rtt, now time.Duration) {
+	if rtt == 0 {
+		return
+	}
+	c.near.keep = nearKeep
+	c.near.take(rtt, now)
+	c.around = rtt - c.near.delay()
+}
+
+// warm reports whether enough was heard to conclude anything.
+func (c *rateControl) warm() bool {
+	return c.n >= rateWarm || c.n >= rateSoon && c.lossNow > rateMuch
 }
 
 // measure takes the latest sample into queue, rates and loss.
@@ -186,7 +204,7 @@ func (c *rateControl) threshold() time.Duration {
 // overloaded reports whether a queue of our making stands: it has for three reports, and less came out of it than went
 // in; or it creeps up.
 func (c *rateControl) overloaded() bool {
-	if c.queue <= c.threshold() || c.n < rateWarm || c.sample(0).sentAt < c.acted {
+	if c.queue <= c.threshold() || !c.warm() || c.sample(0).sentAt < c.acted {
 		return false
 	}
 	back := min(c.n-1-c.busyFrom, uint64(len(c.samples))-2)
@@ -207,7 +225,7 @@ func (c *rateControl) overloaded() bool {
 // flooded reports whether media filled the queue before its delay without one was ever seen: the round trip has grown,
 // much is lost and less comes out than goes in.
 func (c *rateControl) flooded() bool {
-	return c.n >= rateWarm && c.sample(0).sentAt >= c.acted && c.around > c.threshold() && c.around > 2*c.queue &&
+	return c.warm() && c.sample(0).sentAt >= c.acted && c.around > c.threshold() && c.around > 2*c.queue &&
 		c.lossNow > rateFlood && c.delivered < rateShort*c.sent
 }
 
@@ -222,9 +240,12 @@ func (c *rateControl) lossy() bool {
 	return n > 0 && loss*n > 1.5+3*c.ownLoss*n
 }
 
-// crowded reports whether the queue is likely somebody else's again: it was a moment ago and this link sends no more than
-// its estimate, or it fills however little is sent.
+// crowded reports whether the queue is likely somebody else's: it stood before this link sent anything, or it was a moment
+// ago and this link sends no more than its estimate, or it fills however little is sent.
 func (c *rateControl) crowded(now time.Duration) bool {
+	if c.phase == rateUnlimited && c.met {
+		return true
+	}
 	again := c.shared.left != 0 && now-c.shared.left < sharedAgain && c.sent < c.estimate
 	return again || c.cuts[0] != 0 && now-c.cuts[0] < rateCutsIn
 }

@@ -121,3 +121,52 @@ func TestRateSharesWithTCP(t *testing.T) {
 		}
 	}
 }
+
+// Media that comes to a queue that TCP keeps full finds its share, and has the path again when TCP goes.
+func TestRateJoinsTCP(t *testing.T) {
+	withoutRace(t)
+	for _, x := range []struct {
+		delay, queue time.Duration
+		demand       float64
+	}{
+		{20 * ms, 100 * ms, 19e6},
+		{20 * ms, 100 * ms, 38e6},
+		{20 * ms, 40 * ms, 19e6},
+		{75 * ms, 100 * ms, 19e6},
+		{75 * ms, 100 * ms, 38e6},
+		{75 * ms, 150 * ms, 19e6},
+	} {
+		t.Run(fmt.Sprintf("%v %v %.0fM", x.delay, x.queue, x.demand/1e6), func(t *testing.T) {
+			s := newIdleSim(x.demand, 20, simPath{delay: x.delay, rate: 20e6, queue: x.queue})
+			s.run(2 * time.Second)
+			flow := s.bulk(true)
+			s.run(10 * time.Second)
+			s.begin()
+			joined, dropped := len(s.history), s.overflow
+			s.run(5 * time.Second)
+			t.Logf("%d dropped by the path within 5 s of %d sent", s.overflow-dropped, len(s.waits))
+			s.run(25 * time.Second)
+			gone, began := len(s.history), len(s.waits)
+			flow.window, flow.stopped = 0, true
+			s.run(10 * time.Second)
+			if os.Getenv("RATE_PRINT") != "" {
+				s.print(t)
+			}
+			media, tcp := 0, 0
+			for _, h := range s.history[joined+5 : gone] {
+				media, tcp = media+h.media, tcp+h.tcp
+			}
+			share := float64(media) / float64(media+tcp)
+			alone := 0
+			for _, h := range s.history[gone+5:] {
+				alone += h.media
+			}
+			p99 := s.quantile(0.99, began+(len(s.waits)-began)/2)
+			t.Logf("media %.1f %%; then alone %.1f Mbit/s in queues of %v at p99", 100*share, 8e-6*float64(alone)/5, p99)
+			require.Greater(t, share, 0.2)
+			require.Less(t, share, 0.8)
+			require.Greater(t, 8*float64(alone)/5, 0.7*min(19e6, x.demand), "what fits is used")
+			require.Less(t, p99, 60*ms)
+		})
+	}
+}

@@ -24,12 +24,27 @@ type linkRate struct {
 	log     rateLog
 	pool    rtpstream.Pool // of padding
 	filled  uint64         // packets taken in place of it
+	laps    baseDelay      // round trips of all lanes
 
 	known          bool // a report came
 	last           rateReport
 	clock          time.Duration
 	bytes, packets uint64
 	asked          uint64 // packets the peer was found to miss since the latest guess
+}
+
+// lapKeep is for how long the least round trip is of the last moments: some probes on some lanes, so that no noise is
+// left in it, and no longer than a queue takes to come or go.
+const lapKeep = 200 * time.Millisecond
+
+// lap takes a round trip of some lane.
+func (s *sender) lap(rtt, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := &s.rate
+	q.laps.keep = lapKeep
+	q.laps.take(rtt, now)
+	q.ctl.lap(q.laps.delay(), now)
 }
 
 // reported takes what the peer says of what came.
@@ -62,6 +77,9 @@ func (s *sender) reported(r rateReport, rtt, now time.Duration) (less bool) {
 	mark, ok := q.log.find(s.next - back)
 	if !ok {
 		return false
+	}
+	if q.laps.known {
+		rtt = q.laps.delay()
 	}
 	return s.judge(rateSample{
 		clock: q.clock, delay: q.clock - time.Duration(r.Age)*time.Microsecond - mark.at, sentAt: mark.at,
@@ -128,10 +146,14 @@ func (q *linkRate) left(seq, drained uint64, now time.Duration) {
 func (q *linkRate) draining() bool { return q.on && q.ctl.drain.on }
 
 // ownLoss bounds the loss that is to be repaired for: a full queue of our own making loses the more the more is sent, so
-// while the link keeps one empty little is believed beyond what was lost when none stood.
+// once a limit is known little is believed beyond what was lost when none stood. A queue that others fill loses in bursts
+// seconds apart: what is asked for again makes them good at a tenth of what parity against them would take of the share.
 func (q *linkRate) ownLoss() float64 {
-	if !q.on || q.ctl.phase != rateLimited {
+	switch {
+	case !q.on || q.ctl.phase == rateUnlimited:
 		return 1
+	case q.ctl.phase == rateShared:
+		return q.ctl.ownLoss
 	}
 	return max(q.ctl.ownLoss, q.ctl.late/2)
 }

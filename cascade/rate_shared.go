@@ -7,11 +7,13 @@ import "time"
 // layers that fit stays below the estimate most of the time.
 const (
 	sharedPackets = 2
-	sharedPacket  = 8 * 1200 // bits
-	sharedBack    = 0.7
-	sharedCalm    = 3 * time.Second  // the queue has been seen empty this long: others have gone
-	sharedAgain   = 20 * time.Second // and are believed to be back when it fills again so soon
-	sharedSlack   = 1.3              // the estimate is no further above what is sent: it proves nothing
+	sharedPacket  = 8 * 1200               // bits
+	sharedBack    = 0.8                    // gentler than CUBIC's 0.7: of the estimate only what whole layers take is used
+	sharedCalm    = time.Second            // the queue has been seen empty this long: others have gone
+	sharedAgain   = 20 * time.Second       // and are believed to be back when it fills again so soon
+	sharedNear    = 10 * time.Millisecond  // it goes up as over a round trip no shorter than this
+	sharedFar     = 150 * time.Millisecond // … and no longer: on a long path CUBIC goes by the clock (RFC 9438 §4.2)
+	sharedSlack   = 1.3                    // the estimate is no further above what is sent: it proves nothing
 )
 
 type rateSharing struct {
@@ -33,7 +35,7 @@ func (c *rateControl) enterShared(now time.Duration) {
 // share grows and shrinks the estimate as a TCP's window.
 func (c *rateControl) share(rtt, now time.Duration) {
 	h := &c.shared
-	rtt = max(rtt, 10*time.Millisecond)
+	rtt = min(max(rtt, sharedNear), sharedFar)
 	full := c.queue > rateEmpty || c.around > rateQueue // the least delay seen may have had a queue in it
 	switch {
 	case full:

@@ -69,6 +69,7 @@ type sim struct {
 
 	// the link
 	ctl      rateControl
+	laps     baseDelay
 	pace     pacer
 	log      rateLog
 	seen     rateSeen
@@ -82,6 +83,7 @@ type sim struct {
 	raisedAt time.Duration
 
 	dropped    int             // at this node
+	overflow   int             // by the path
 	gotBytes   int             // media only
 	waits      []time.Duration // in the bottleneck's queue
 	history    []simSecond
@@ -110,14 +112,39 @@ func (s *sim) at(at time.Duration, do func()) {
 }
 
 func newSim(demand float64, rungs int, path simPath) *sim {
+	s := newIdleSim(demand, rungs, path)
+	s.begin()
+	return s
+}
+
+// newIdleSim has a link that carries probes alone until begin.
+func newIdleSim(demand float64, rungs int, path simPath) *sim {
 	s := &sim{path: path, demand: demand, rungs: rungs, level: rungs, lowest: rungs}
 	s.path.rnd = rand.New(rand.NewPCG(1, 2))
 	s.now = time.Second
+	s.laps.keep = lapKeep
+	s.report(rateReport{}, 0)
+	s.probe()
+	return s
+}
+
+// begin lets media flow.
+func (s *sim) begin() {
 	for i := range simCameras {
 		s.at(s.now+time.Duration(i)*time.Second/30/simCameras, s.frame)
 	}
-	s.report(rateReport{}, 0)
-	return s
+}
+
+// probe measures round trips, as some lanes do.
+func (s *sim) probe() {
+	left := s.now
+	if at, _, ok := s.path.send(s.now, 60); ok {
+		s.at(at+s.path.delay, func() {
+			s.laps.take(s.now-left, s.now)
+			s.ctl.lap(s.laps.delay(), s.now)
+		})
+	}
+	s.at(s.now+25*ms, s.probe)
 }
 
 // run goes on for a while.
@@ -209,6 +236,7 @@ func (s *sim) transmit(bytes int, media bool) {
 	s.sent += uint64(bytes)
 	at, wait, ok := s.path.send(s.now, bytes)
 	if !ok {
+		s.overflow++
 		return
 	}
 	s.waits = append(s.waits, wait)
@@ -231,11 +259,10 @@ func (s *sim) report(last rateReport, unwrapped time.Duration) {
 			if !ok {
 				return
 			}
-			rtt := 2*s.path.delay + s.ctl.queue
 			s.ctl.report(rateSample{
 				clock: clock, delay: clock - time.Duration(r.Age)*time.Microsecond - m.at, sentAt: m.at,
 				seq: uint64(r.Seq), sent: m.bytes, bytes: bytes, packets: uint64(r.Packets),
-			}, rtt, s.now)
+			}, s.laps.delay(), s.now)
 			s.plan()
 			s.pump()
 		})
@@ -274,6 +301,7 @@ type simTCP struct {
 	got      int
 	srtt     time.Duration
 	pending  []int // sent and not known to have come or been lost
+	stopped  bool
 }
 
 const simSegment = 1250
@@ -286,6 +314,9 @@ func (s *sim) bulk(cubic bool) *simTCP {
 }
 
 func (t *simTCP) pump() {
+	if t.stopped {
+		return
+	}
 	for float64(t.flight) < t.window {
 		n := t.next
 		t.next++

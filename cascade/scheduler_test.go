@@ -201,6 +201,21 @@ func TestSenderRetransmitsWithinBudgetOnAnotherLane(t *testing.T) {
 	s.close()
 }
 
+// What a full queue took of audio is sent again when video has used the budget up.
+func TestAudioMayOweTheBudget(t *testing.T) {
+	for _, audio := range []bool{true, false} {
+		s, _, f, _ := newTestSender(t, 2)
+		f.audio = audio
+		s.feed(f, newCamera("TR_1", audio, 1), 1, ms)
+		s.mu.Lock()
+		s.cache.budget = 0
+		s.mu.Unlock()
+		s.repeat([]nackEntry{{Base: 1}}, 50*ms, 20*ms)
+		require.Equal(t, audio, s.stats.retransmissions.Load() == 1)
+		s.close()
+	}
+}
+
 // Beyond what QUIC allocates, a packet costs no allocation on its way out or in.
 func TestPacketPathAllocs(t *testing.T) {
 	s, lanes, f, cam := newTestSender(t, 2)

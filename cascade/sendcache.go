@@ -9,6 +9,7 @@ const (
 	budgetPercent    = 27        // bytes of repair to bytes of media: retransmissions, parity and copies of audio
 	budgetMax        = 160 << 10 // bytes that may be saved up
 	budgetStart      = 16 << 10
+	budgetAudio      = 32 << 10 // bytes that audio may owe: it is little, and comes first
 )
 
 // sendCache keeps the last packets sent on a link by link sequence number. It owns a reference to each.
@@ -52,7 +53,7 @@ func (c *sendCache) repeat(seq uint64, now, minGap time.Duration) (it item, why 
 		return it, dropFlowClosed, false
 	case slot.repeated != 0 && now-slot.repeated < minGap:
 		return it, dropDuplicate, false
-	case len(slot.rtp()) > c.budget:
+	case len(slot.rtp()) > c.budget && (slot.class != classAudio || c.budget <= -budgetAudio):
 		return it, dropBudget, false
 	}
 	c.budget -= len(slot.rtp())
