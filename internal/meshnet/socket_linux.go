@@ -107,9 +107,11 @@ func (r *batchReader) init(raw syscall.RawConn, ss *sessions) {
 		h.SetIovlen(1)
 		h.Control = &r.oobs[i][0]
 	}
+	// This never waits, nor does batchWriter's send. They are raw because the scheduler, told of a system call on an idle machine, wakes the runtime's
+	// monitor thread, which costs more than the call.
 	r.recv = func(fd uintptr) bool {
 		for {
-			n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.heads[0])), readBatch, unix.MSG_DONTWAIT, 0, 0)
+			n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.heads[0])), readBatch, unix.MSG_DONTWAIT, 0, 0)
 			switch e {
 			case unix.EINTR:
 				continue

@@ -43,9 +43,9 @@ func (w *batchWriter) init(raw syscall.RawConn, v6, gso bool) {
 		h.Iov = &w.iovs[i]
 		h.SetIovlen(1)
 	}
-	w.send = func(fd uintptr) bool {
+	w.send = func(fd uintptr) bool { // raw for the reason of batchReader's
 		for {
-			n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.heads[w.at])), uintptr(w.n-w.at), unix.MSG_DONTWAIT, 0, 0)
+			n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.heads[w.at])), uintptr(w.n-w.at), unix.MSG_DONTWAIT, 0, 0)
 			if e == unix.EINTR {
 				continue
 			}
