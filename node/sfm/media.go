@@ -16,12 +16,8 @@ import (
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
-// Payload types in our own offers; answers take the client's.
-const (
-	opusPayloadType = 111
-	vp8PayloadType  = 96
-	rtxPayloadType  = 97
-)
+// opusPayloadType is that of our own offers; answers take the client's.
+const opusPayloadType = 111
 
 // Header extensions (RFC 8285).
 const (
@@ -101,31 +97,17 @@ func newMediaEngine(receive bool) (*webrtc.MediaEngine, error) {
 	if receive {
 		feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC})
 	}
-	codecs := []struct {
-		kind  webrtc.RTPCodecType
-		codec webrtc.RTPCodecParameters
-	}{
-		{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecParameters{
-			PayloadType: opusPayloadType,
-			RTPCodecCapability: webrtc.RTPCodecCapability{
-				MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1",
-			},
-		}},
-		{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecParameters{
-			PayloadType:        vp8PayloadType,
-			RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: feedback},
-		}},
-		{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecParameters{
-			PayloadType: rtxPayloadType,
-			RTPCodecCapability: webrtc.RTPCodecCapability{
-				MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: fmt.Sprintf("apt=%d", vp8PayloadType),
-			},
-		}},
+	opus := webrtc.RTPCodecParameters{
+		PayloadType: opusPayloadType,
+		RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1",
+		},
 	}
-	for _, c := range codecs {
-		if err := m.RegisterCodec(c.codec, c.kind); err != nil {
-			return nil, fmt.Errorf("sfm: register %s: %w", c.codec.MimeType, err)
-		}
+	if err := m.RegisterCodec(opus, webrtc.RTPCodecTypeAudio); err != nil {
+		return nil, fmt.Errorf("sfm: register %s: %w", opus.MimeType, err)
+	}
+	if err := registerVideo(m, feedback); err != nil {
+		return nil, err
 	}
 	both := []webrtc.RTPTransceiverDirection{webrtc.RTPTransceiverDirectionRecvonly, webrtc.RTPTransceiverDirectionSendonly}
 	in := both[:1]
@@ -139,6 +121,7 @@ func newMediaEngine(receive bool) (*webrtc.MediaEngine, error) {
 		{uriAudioLevel, webrtc.RTPCodecTypeAudio, both},
 		{uriAbsCaptureTime, webrtc.RTPCodecTypeAudio, both},
 		{uriAbsCaptureTime, webrtc.RTPCodecTypeVideo, both},
+		{rtpstream.DependencyDescriptorURI, webrtc.RTPCodecTypeVideo, both},
 	}
 	if receive {
 		extensions = append(extensions, []struct {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
+
+	"github.com/meridian-sfu/meridian/internal/mesh"
 )
 
 // startNegotiation is the first thing the loop does.
@@ -127,6 +129,7 @@ func (e *Endpoint) outgoingAnswer(
 	if err := parsed.UnmarshalString(answer.SDP); err != nil {
 		return "", nil, fmt.Errorf("sfm: own answer: %w", err)
 	}
+	e.chooseCodecs(&parsed, sections)
 	negotiated := readAnswer(&parsed)
 	silent := map[string]bool{}
 	for _, t := range c.pc.GetTransceivers() {
@@ -134,7 +137,7 @@ func (e *Endpoint) outgoingAnswer(
 			silent[t.Mid()] = true
 		}
 	}
-	text, err := outgoing{silent: silent, opus: e.opusSources(sections)}.apply(&parsed)
+	text, err := outgoing{silent: silent, opus: e.sendingSources(sections, mesh.Audio)}.apply(&parsed)
 	return text, negotiated, err
 }
 

@@ -184,11 +184,11 @@ func (e *Endpoint) drop(r *receiver) {
 	r.close()
 }
 
-// opusSources returns the audio sources the client sends or is about to, by MID, to answer with their parameters.
-func (e *Endpoint) opusSources(sections []section) map[string]mesh.Source {
+// sendingSources returns the sources of a kind the client sends or is about to, by MID, to answer with their parameters.
+func (e *Endpoint) sendingSources(sections []section, kind mesh.MediaKind) map[string]mesh.Source {
 	out := map[string]mesh.Source{}
 	for _, s := range sections {
-		if s.kind() != mesh.Audio || !s.sends() {
+		if s.kind() != kind || !s.sends() {
 			continue
 		}
 		if r := e.publishing.byMID[s.mid]; r != nil {

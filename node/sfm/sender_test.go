@@ -64,18 +64,26 @@ type bench struct {
 }
 
 func newBench(t testing.TB, kind mesh.MediaKind, encodings int, b binding) *bench {
-	cfg := DefaultConfig()
-	cfg.EgressPackets = 64
-	m := &SFM{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), start: time.Now()}
-	x := &bench{t: t, e: newEndpoint(m, EndpointConfig{}, nil), feedback: &fakeFeedback{}, w: &fakeWriter{keep: true}, buf: newScratch()}
 	info := rtpstream.SourceInfo{ID: "TR_V", MIMEType: "video/VP8", ClockRate: 90000, Encodings: encodings}
 	if kind == mesh.Audio {
 		info = rtpstream.SourceInfo{ID: "TR_A", Audio: true, MIMEType: "audio/opus", ClockRate: 48000, Encodings: 1}
 	}
+	return benchOf(t, info, b)
+}
+
+func benchOf(t testing.TB, info rtpstream.SourceInfo, b binding) *bench {
+	kind := mesh.Video
+	if info.Audio {
+		kind = mesh.Audio
+	}
+	cfg := DefaultConfig()
+	cfg.EgressPackets = 64
+	m := &SFM{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), start: time.Now()}
+	x := &bench{t: t, e: newEndpoint(m, EndpointConfig{}, nil), feedback: &fakeFeedback{}, w: &fakeWriter{keep: true}, buf: newScratch()}
 	x.media = rtpstream.NewSource(info, x.feedback)
 	x.s = newSender(x.e, Subscribe{
 		Publisher: "PA_x", Media: x.media,
-		Source: mesh.Source{ID: mesh.SourceID(info.ID), Kind: kind, Width: 1280, Height: 720},
+		Source: mesh.Source{ID: mesh.SourceID(info.ID), Kind: kind, MIMEType: info.MIMEType, Width: 1280, Height: 720},
 	})
 	b.writer = x.w
 	x.s.track.bound.Store(&b)
@@ -101,18 +109,25 @@ func (x *bench) write(encoding uint8, keyframe bool, extra ...byte) {
 
 // put sends one packet through the source.
 func (x *bench) put(encoding uint8, payload []byte) {
+	x.putAt(encoding, uint32(x.seq)*3000, false, payload)
+}
+
+func (x *bench) putAt(encoding uint8, ts uint32, marker bool, payload []byte) {
 	p := x.pool.Get()
 	raw := p.Buffer()[:12]
 	clear(raw)
 	raw[0], raw[1] = 0x80, 96
+	if marker {
+		raw[1] |= 0x80
+	}
 	binary.BigEndian.PutUint16(raw[2:], x.seq)
-	binary.BigEndian.PutUint32(raw[4:], uint32(x.seq)*3000)
+	binary.BigEndian.PutUint32(raw[4:], ts)
 	raw = append(raw, payload...)
 	if err := p.Parse(len(raw)); err != nil {
 		x.t.Fatal(err)
 	}
 	p.Arrival, p.Past = x.now, x.past
-	p.MarkVP8()
+	x.media.Stream(encoding).Describe(p)
 	x.media.Stream(encoding).Write(p)
 	p.Release()
 }

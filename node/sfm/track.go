@@ -36,7 +36,7 @@ type extensionMap struct {
 type localTrack struct {
 	id, stream string
 	kind       webrtc.RTPCodecType
-	mime       string
+	mime, fmtp string
 	publisher  []mesh.HeaderExtension
 	bound      atomic.Pointer[binding]
 }
@@ -47,7 +47,7 @@ var _ webrtc.TrackLocal = (*localTrack)(nil)
 func newLocalTrack(s Subscribe) *localTrack {
 	t := &localTrack{
 		id: string(s.Source.ID), stream: string(s.Publisher) + "|" + string(s.Source.ID),
-		kind: webrtc.RTPCodecTypeVideo, mime: s.Source.MIMEType, publisher: s.Source.Extensions,
+		kind: webrtc.RTPCodecTypeVideo, mime: s.Source.MIMEType, fmtp: s.Source.FMTP, publisher: s.Source.Extensions,
 	}
 	if s.Source.Kind == mesh.Audio {
 		t.kind = webrtc.RTPCodecTypeAudio
@@ -64,9 +64,8 @@ func (t *localTrack) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParamete
 	codecs := ctx.CodecParameters()
 	var chosen *webrtc.RTPCodecParameters
 	for i := range codecs {
-		if strings.EqualFold(codecs[i].MimeType, t.mime) {
+		if strings.EqualFold(codecs[i].MimeType, t.mime) && (chosen == nil || !sameFormat(t.mime, chosen.SDPFmtpLine, t.fmtp)) {
 			chosen = &codecs[i]
-			break
 		}
 	}
 	if chosen == nil {

@@ -19,7 +19,7 @@ type Config struct {
 	ServerVersion   string // semver SDKs gate features on; default "1.13.3"
 	SoftwareVersion string // our own, told as debug information; may be empty
 
-	// PublishCodecs are the codecs clients may publish, video first; default VP8 and Opus.
+	// PublishCodecs are the codecs clients may publish, video first; default VP8, H.264, VP9 and Opus.
 	PublishCodecs []Codec
 
 	// ClientAddr resolves the address of a request's sender, through trusted proxies only. Default: the socket's.
@@ -43,8 +43,10 @@ type Config struct {
 // DefaultConfig returns the defaults. NodeID has none.
 func DefaultConfig() Config {
 	return Config{
-		ServerVersion:      "1.13.3",
-		PublishCodecs:      []Codec{{MIMEType: "video/VP8"}, {MIMEType: "audio/opus"}},
+		ServerVersion: "1.13.3",
+		PublishCodecs: []Codec{
+			{MIMEType: "video/VP8"}, {MIMEType: "video/H264"}, {MIMEType: "video/VP9"}, {MIMEType: "audio/opus"},
+		},
 		ClientAddr:         socketAddr,
 		MaxMessageBytes:    1 << 20,
 		QueueMessages:      1024,

@@ -85,6 +85,9 @@ func trackInfo(s *mesh.Source) *livekit.TrackInfo {
 		t.Layers, codec.Layers = layersFromEncodings(encodings), layersFromEncodings(encodings)
 		t.Simulcast = len(encodings) > 1
 		codec.VideoLayerMode = livekit.VideoLayer_ONE_SPATIAL_LAYER_PER_STREAM
+		if len(encodings) == 1 && (s.MIMEType == "video/VP9" || s.MIMEType == "video/AV1") {
+			codec.VideoLayerMode = livekit.VideoLayer_MULTIPLE_SPATIAL_LAYERS_PER_STREAM
+		}
 	} else {
 		if s.Stereo {
 			t.AudioFeatures = append(t.AudioFeatures, livekit.AudioTrackFeature_TF_STEREO)

@@ -67,7 +67,7 @@ func TestResponses(t *testing.T) {
 		{Message: &livekit.SignalResponse_Mute{Mute: &livekit.MuteTrackRequest{Sid: "TR_VC1", Muted: true}}},
 		{Message: &livekit.SignalResponse_RoomUpdate{RoomUpdate: &livekit.RoomUpdate{Room: &livekit.Room{
 			Sid: "RM_1", Name: "r", Metadata: "x", EmptyTimeout: 300, DepartureTimeout: 20, MaxParticipants: 9, NumParticipants: 3, NumPublishers: 2,
-			ActiveRecording: true, CreationTime: 1_800_000_000, CreationTimeMs: 1_800_000_000_000, EnabledCodecs: []*livekit.Codec{{Mime: "video/VP8"}, {Mime: "audio/opus"}},
+			ActiveRecording: true, CreationTime: 1_800_000_000, CreationTimeMs: 1_800_000_000_000, EnabledCodecs: f.server.cfg.codecs(),
 		}}}},
 		{Message: &livekit.SignalResponse_SpeakersChanged{SpeakersChanged: &livekit.SpeakersChanged{Speakers: []*livekit.SpeakerInfo{{Sid: "PA_1", Level: 0.5, Active: true}}}}},
 		{Message: &livekit.SignalResponse_ConnectionQuality{ConnectionQuality: &livekit.ConnectionQualityUpdate{Updates: []*livekit.ConnectionQualityInfo{

@@ -41,7 +41,7 @@ export function App() {
       url.searchParams.set('room', choice.room)
       history.replaceState(null, '', url)
       setRoom(choice.room)
-      return join({ ...choice, identity: newIdentity(choice.name), clientIp: params.clientIp, pass: params.pass, singlePeerConnection: params.singlePeerConnection, video: params.video })
+      return join({ ...choice, identity: newIdentity(choice.name), clientIp: params.clientIp, pass: params.pass, singlePeerConnection: params.singlePeerConnection, video: params.video, codec: params.codec })
     },
     [join, params],
   )

@@ -8,11 +8,13 @@ import { deviceProblem, endProblem, joinProblem, worthAnotherEdge } from './prob
 describe('params', () => {
   it('reads them', () => {
     expect(parseParams('?room=r&name=Ada%20L&region=eu-west&pc=dual&autojoin=1&video=360&client_ip=1.2.3.4', '#token=abc')).toEqual({
-      room: 'r', name: 'Ada L', region: 'eu-west', clientIp: '1.2.3.4', pass: 'abc', autojoin: true, singlePeerConnection: false, video: 360,
+      room: 'r', name: 'Ada L', region: 'eu-west', clientIp: '1.2.3.4', pass: 'abc', autojoin: true, singlePeerConnection: false, video: 360, codec: 'vp8',
     })
   })
   it('has defaults, and bounds what it is given', () => {
-    expect(parseParams('')).toEqual({ room: undefined, name: undefined, region: undefined, clientIp: undefined, pass: undefined, autojoin: false, singlePeerConnection: undefined, video: 720 })
+    expect(parseParams('')).toEqual({ room: undefined, name: undefined, region: undefined, clientIp: undefined, pass: undefined, autojoin: false, singlePeerConnection: undefined, video: 720, codec: 'vp8' })
+    expect(parseParams('?codec=vp9').codec).toBe('vp9')
+    expect(parseParams('?codec=theora').codec).toBe('vp8')
     expect(parseParams(`?room=${'x'.repeat(10_000)}`).room).toHaveLength(64)
   })
   it('invites into the room alone', () => {

@@ -13,7 +13,12 @@ export interface Params {
   singlePeerConnection?: boolean
   /** Height of the published video in pixels, at 15 frames/s below 540. */
   video: 360 | 540 | 720
+  /** What the camera is sent in: VP9 and AV1 in three spatial layers of one stream, the others in three streams. */
+  codec: Codec
 }
+
+const codecs = ['vp8', 'vp9', 'av1', 'h264'] as const
+export type Codec = (typeof codecs)[number]
 
 export function parseParams(search: string, hash = ''): Params {
   const q = new URLSearchParams(search)
@@ -29,6 +34,7 @@ export function parseParams(search: string, hash = ''): Params {
     autojoin: q.get('autojoin') === '1',
     singlePeerConnection: pc === 'single' ? true : pc === 'dual' ? false : undefined,
     video: video === 360 || video === 540 ? video : 720,
+    codec: codecs.find((c) => c === q.get('codec')) ?? 'vp8',
   }
 }
 

@@ -5,6 +5,7 @@ import {
   RoomEvent, Track, VideoPresets,
 } from 'livekit-client'
 import { candidates, type Candidate, type Grant, requestGrant, type Edge } from '../edges'
+import type { Codec } from '../params'
 import { type Device, deviceProblem, endProblem, joinProblem, type Problem, worthAnotherEdge } from '../problems'
 import { Inspector } from './inspect'
 import { type ChatEntry, type Tile, tilesOf } from './view'
@@ -24,6 +25,7 @@ export interface JoinRequest {
   microphoneOn: boolean
   singlePeerConnection?: boolean
   video: 360 | 540 | 720
+  codec: Codec
 }
 
 export type Phase = 'connecting' | 'connected' | 'reconnecting' | 'moving' | 'ended'
@@ -84,7 +86,7 @@ export class Session {
       ...(req.singlePeerConnection === undefined ? {} : { singlePeerConnection: req.singlePeerConnection }),
       audioCaptureDefaults: { deviceId: req.microphone, echoCancellation: true, noiseSuppression: true, autoGainControl: true },
       videoCaptureDefaults: { deviceId: req.camera, resolution: { ...size.resolution, frameRate: req.video === 360 ? 15 : 30 } },
-      publishDefaults: { videoCodec: 'vp8', simulcast: true, dtx: true, stopMicTrackOnMute: false },
+      publishDefaults: { videoCodec: req.codec, simulcast: true, dtx: true, stopMicTrackOnMute: false },
       reconnectPolicy: { nextRetryDelayInMs: (c) => this.retryDelay(c) },
     })
     this.inspect = new Inspector(this.room, () => ({ url: this.edge?.url, region: this.edge?.region }))
