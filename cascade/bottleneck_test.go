@@ -468,6 +468,64 @@ func TestBottleneckWithoutReports(t *testing.T) {
 	}
 }
 
+// report lets node b report, or stops it.
+func (n *narrows) report(on bool) {
+	n.b.mu.Lock()
+	defer n.b.mu.Unlock()
+	f := features
+	if !on {
+		f &^= uint32(cascadepb.Feature_FEATURE_RATE)
+	}
+	n.b.peers["a"].link.features.Store(f)
+}
+
+// Reports that stop while media flows: before a bottleneck, or in it.
+func TestReportsStop(t *testing.T) {
+	withoutRace(t)
+	for _, in := range []bool{false, true} {
+		t.Run(fmt.Sprintf("in the bottleneck %v", in), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				path := testnet.Link{Delay: 40 * ms}
+				n := newNarrows(t, path, 1)
+				n.conference(8)
+				time.Sleep(2 * time.Second)
+				n.produce()
+				n.watch(2 * time.Second)
+				n.report(in)
+				n.watch(2 * time.Second)
+				require.Zero(t, n.status().Withheld)
+				narrow := path
+				narrow.Rate, narrow.Queue = 10e6, 100*ms
+				n.set(narrow)
+				n.watch(2 * time.Second)
+				stepped := time.Now()
+				require.Positive(t, n.status().Withheld)
+				n.watch(2 * time.Second)
+				n.report(false)
+				n.watch(8 * time.Second)
+				x := n.tally(stepped)
+				require.Greater(t, x.video, 5e6)
+				require.Less(t, x.p99, 100*ms)
+				n.set(path)
+				n.watch(6 * time.Second)
+				require.Zero(t, n.status().Withheld, "all layers again")
+				n.report(true)
+				n.watch(time.Second)
+				n.set(narrow)
+				n.watch(2 * time.Second)
+				require.Positive(t, n.status().Withheld)
+				stepped = time.Now()
+				n.watch(4 * time.Second)
+				x = n.tally(stepped)
+				require.Greater(t, x.video, 5e6)
+				require.Less(t, x.p99, 100*ms)
+				n.finish()
+				require.Zero(t, n.silence(), "audio is intact")
+			})
+		})
+	}
+}
+
 // Few lanes over a lossy path: their windows are what limits, not the path.
 func TestWindowsLimit(t *testing.T) {
 	withoutRace(t)

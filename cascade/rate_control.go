@@ -76,8 +76,10 @@ type rateControl struct {
 	coarse   bool    // samples are guesses
 
 	base     baseDelay
+	oneWay   baseDelay      // base of the reports' samples while there are guesses
 	near     baseDelay      // of the round trip
 	around   time.Duration  // what the round trip has grown by
+	begun    bool           // a packet was heard of
 	met      bool           // a queue stood on the path before the first packet
 	samples  [64]rateSample // a ring of the latest
 	n        uint64         // samples taken
@@ -110,9 +112,10 @@ func (c *rateControl) report(s rateSample, rtt, now time.Duration) {
 	c.samples[c.n%uint64(len(c.samples))] = s
 	c.n++
 	if c.lap(rtt, now); c.n == 1 && c.around > rateQueue {
-		c.met = true
+		c.met = c.met || !c.begun
 		c.base.take(s.delay-c.around, now) // probes have seen the path without the queue
 	}
+	c.begun = true
 	c.base.take(s.delay, now)
 	c.measure()
 	switch {
@@ -149,6 +152,22 @@ func (c *rateControl) lap(rtt, now time.Duration) {
 // warm reports whether enough was heard to conclude anything.
 func (c *rateControl) warm() bool {
 	return c.n >= rateWarm || c.n >= rateSoon && c.lossNow > rateMuch
+}
+
+// guessing says whether samples are guesses from now on. The two kinds have nothing in common but the round trip.
+func (c *rateControl) guessing(on bool, now time.Duration) {
+	if c.coarse == on {
+		return
+	}
+	c.coarse, c.n, c.busyFrom, c.queue, c.noise = on, 0, 0, 0, 0
+	if !on {
+		c.base = c.oneWay
+		return
+	}
+	c.oneWay, c.base = c.base, baseDelay{}
+	if c.near.known {
+		c.base.take(c.near.delay(), now)
+	}
 }
 
 // measure takes the latest sample into queue, rates and loss.

@@ -8,8 +8,10 @@ import (
 
 // What stands between a link and its rateControl.
 const (
-	ratePadBytes   = 1000 // of one padding frame
-	rateFill       = 64   // latest packets that stand in for padding
+	ratePadBytes   = 1000                   // of one padding frame
+	rateFill       = 64                     // latest packets that stand in for padding
+	rateUnreported = 500 * time.Millisecond // and two round trips: so long media flows without a report before there are guesses
+	rateResumed    = 8                      // reports in a row until they are believed in again
 	rateQueueBytes = 16 << 10
 	rateStale      = 1 << 20 // packets back that a report cannot mean any more
 )
@@ -30,7 +32,9 @@ type linkRate struct {
 	last           rateReport
 	clock          time.Duration
 	bytes, packets uint64
-	asked          uint64 // packets the peer was found to miss since the latest guess
+	asked          uint64        // packets the peer was found to miss since the latest guess
+	since          time.Duration // the first packet left after the latest report, 0 for none
+	resumed        int           // reports since the latest guess
 }
 
 // lapKeep is for how long the least round trip is of the last moments: some probes on some lanes, so that no noise is
@@ -73,7 +77,11 @@ func (s *sender) reported(r rateReport, rtt, now time.Duration) (less bool) {
 		q.bytes += uint64(r.Bytes - q.last.Bytes)
 		q.packets += uint64(r.Packets - q.last.Packets)
 	}
-	q.known, q.last = true, r
+	q.known, q.last, q.since = true, r, 0
+	if q.resumed++; q.ctl.coarse && q.resumed < rateResumed {
+		return false
+	}
+	q.ctl.guessing(false, now)
 	mark, ok := q.log.find(s.next - back)
 	if !ok {
 		return false
@@ -94,7 +102,12 @@ func (s *sender) guess(rtt, now time.Duration) (less bool) {
 	defer s.mu.Unlock()
 	q := &s.rate
 	mark, ok := q.log.before(now - rtt)
-	if rtt == 0 || !ok || q.ctl.n > 0 && mark.seq <= q.ctl.sample(0).seq {
+	if rtt == 0 || !ok {
+		return false
+	}
+	q.resumed = 0
+	q.ctl.guessing(true, now)
+	if q.ctl.n > 0 && mark.seq <= q.ctl.sample(0).seq {
 		return false
 	}
 	if q.ctl.n > 0 {
@@ -104,7 +117,7 @@ func (s *sender) guess(rtt, now time.Duration) (less bool) {
 		q.packets += n - lost
 		q.bytes += uint64(float64(mark.bytes-last.sent) * float64(n-lost) / float64(n))
 	}
-	q.asked, q.ctl.coarse = 0, true
+	q.asked = 0
 	return s.judge(rateSample{clock: now, delay: rtt, sentAt: now - rtt, seq: mark.seq, sent: mark.bytes, bytes: q.bytes, packets: q.packets}, rtt, now)
 }
 
@@ -137,8 +150,18 @@ func (s *sender) setPace(now time.Duration) {
 	s.sched.maxBytes = min(max(int(float64(rate)/8*s.videoDelay.Seconds()), rateQueueBytes), s.queueBytes)
 }
 
+// unreported reports whether media has flowed for a while of which the peer should have told.
+func (s *sender) unreported(rtt, now time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rate.since != 0 && now-s.rate.since > rateUnreported+2*rtt
+}
+
 // left notes a packet that leaves under a link sequence number. The mutex is held.
 func (q *linkRate) left(seq, drained uint64, now time.Duration) {
+	if q.since == 0 {
+		q.since = now
+	}
 	q.log.sent(rateMark{seq: seq, bytes: drained, at: now})
 }
 

@@ -33,12 +33,12 @@ func (s *rateSeen) report(bytes uint32, now time.Duration) (rateReport, bool) {
 	}, true
 }
 
-// guess looks at round trips as often as reports would come, while there is media, when the peer knows none. It returns
-// when to look again.
+// guess looks at round trips as often as reports would come, while there is media, when the peer knows none or tells
+// nothing. It returns when to look again.
 func (t *ticker) guess(now time.Duration) time.Duration {
 	l := t.link
 	newest := l.tx.highest()
-	if l.knowsRate() || newest == t.guessedLast && now-t.guessedAt < 4*reportEvery {
+	if l.knowsRate() && !l.tx.unreported(l.roundTrip(), now) || newest == t.guessedLast && now-t.guessedAt < 4*reportEvery {
 		return never // the next round looks again
 	}
 	if now < t.guessedAt+reportEvery {
