@@ -19,13 +19,14 @@ const (
 	dropBudget                        // retransmission over budget
 	dropGarbage                       // malformed frame
 	dropBadControl                    // senseless control message
+	dropBadReport                     // report of what came that cannot be, or of too many
 	dropHurried                       // demand that came too fast: put off, or overtaken by the next
 	numDropReasons
 )
 
 var dropNames = [numDropReasons]string{
 	"queue_full", "expired", "frame_rest", "lane_down", "too_large", "flow_closed", "unknown_flow", "duplicate",
-	"receive_full", "reassembly", "budget", "garbage", "bad_control", "hurried",
+	"receive_full", "reassembly", "budget", "garbage", "bad_control", "bad_report", "hurried",
 }
 
 // String returns the reason as metrics name it.

@@ -181,14 +181,18 @@ func (t *ticker) planLayers(now time.Duration) {
 		y.flows = append(y.flows, lf)
 	}
 	limits := y.planner.step(y.flows, float64(state.budget)/(1+y.repair), now)
+	audio := Bitrate(0)
 	for i, f := range served {
 		f.restrict(limits[i])
 		t.tellLimit(f)
+		if f.audio {
+			audio += Bitrate(y.flows[i].cost(layerEverything) * (1 + y.repair))
+		}
 	}
 	if p := &y.planner; p.held > 0 {
-		l.tx.want(Bitrate(p.all*(1+y.repair)), Bitrate(p.next*(1+y.repair)))
+		l.tx.want(Bitrate(p.all*(1+y.repair)), Bitrate(p.next*(1+y.repair)), audio)
 	} else {
-		l.tx.want(0, 0)
+		l.tx.want(0, 0, audio)
 	}
 	l.withheld.Store(int32(y.planner.held))
 }

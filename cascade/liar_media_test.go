@@ -33,6 +33,7 @@ type stage struct {
 
 	answering  bool
 	media      atomic.Int64 // media frames the liar got
+	heard      atomic.Int64 // of these, audio
 	mediaBytes atomic.Int64
 	rtx        atomic.Int64 // of these, retransmissions
 	rtxBytes   atomic.Int64
@@ -128,6 +129,9 @@ func (s *stage) got(c *fakeConn, f frame) {
 		if rtp, err := parseMedia(f, &h); err == nil {
 			s.media.Add(1)
 			s.mediaBytes.Add(int64(len(rtp)))
+			if h.Class == classAudio && !h.Retransmission {
+				s.heard.Add(1)
+			}
 			if h.Retransmission {
 				s.rtx.Add(1)
 				s.rtxBytes.Add(int64(len(rtp)))

@@ -27,6 +27,8 @@ const (
 	rateFlood    = 0.04                   // loss that is no coincidence beside a round trip that has grown
 	rateWindow   = 200 * time.Millisecond // over which rates are measured
 
+	audioRoom = 1.25 // of what audio takes on average that it is always let through
+
 	ratePoliced     = 0.2 // loss that long means a policer, which has no queue
 	ratePolicedFor  = 2 * time.Second
 	ratePolicedHold = 3 * time.Second // after which the cut must have shown
@@ -73,6 +75,7 @@ type rateControl struct {
 	estimate float64 // meaningless while unlimited
 	wanted   float64 // what would be sent if all fitted, repair included; 0 when nothing is held back
 	next     float64 // … and what the smallest step towards it would take
+	audio    float64 // what audio takes, repair included: whatever is told, that is sent
 	coarse   bool    // samples are guesses
 
 	base     baseDelay
@@ -367,8 +370,10 @@ func (c *rateControl) policed(now time.Duration) {
 	c.acted = now
 }
 
-// pace is the rate at which packets may leave.
-func (c *rateControl) pace() Bitrate {
+// pace is the rate at which packets may leave. While audio flows it has room, and somewhat more.
+func (c *rateControl) pace() Bitrate { return max(c.paced(), Bitrate(audioRoom*c.audio)) }
+
+func (c *rateControl) paced() Bitrate {
 	switch {
 	case c.phase == rateUnlimited:
 		return Bitrate(max(rateOpen, 2*c.most))

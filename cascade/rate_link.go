@@ -28,8 +28,7 @@ type linkRate struct {
 	filled  uint64         // packets taken in place of it
 	laps    baseDelay      // round trips of all lanes
 
-	known          bool // a report came
-	last           rateReport
+	gate           reportGate
 	clock          time.Duration
 	bytes, packets uint64
 	asked          uint64        // packets the peer was found to miss since the latest guess
@@ -53,38 +52,41 @@ func (s *sender) lap(rtt, now time.Duration) {
 
 // reported takes what the peer says of what came.
 func (l *link) reported(r rateReport, now time.Duration) {
-	if l.tx.reported(r, l.roundTrip(), now) {
+	less, sense := l.tx.reported(r, l.roundTrip(), now)
+	if !sense {
+		l.senseless(dropBadReport)
+	}
+	if less {
 		l.replan.Store(true)
 		l.tx.wake()
 	}
 }
 
-// reported says whether less may be sent than before, or a new state is to be told of.
-func (s *sender) reported(r rateReport, rtt, now time.Duration) (less bool) {
+// reported says whether less may be sent than before, or a new state is to be told of, and whether the report can be.
+func (s *sender) reported(r rateReport, rtt, now time.Duration) (less, sense bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := &s.rate
+	news, verdict := q.gate.pass(r, now)
+	q.clock += news.past
+	q.bytes = min(q.bytes+news.bytes, s.drained)
+	q.packets = min(q.packets+news.packets, s.next-1)
 	back := uint64(uint32(s.next) - r.Seq) // modulo 2³²
-	if back == 0 || back > rateStale || back >= s.next {
-		return false // of a packet that was never sent
+	switch {
+	case verdict == gateOvertaken:
+		return false, true
+	case verdict == gateRefused, back == 0 || back > rateStale || back >= s.next: // of a packet that was never sent
+		q.resumed = 0
+		return false, false
 	}
-	if q.known {
-		past := int32(r.Clock - q.last.Clock)
-		if past <= 0 {
-			return false // overtaken by a newer one
-		}
-		q.clock += time.Duration(past) * time.Microsecond
-		q.bytes += uint64(r.Bytes - q.last.Bytes)
-		q.packets += uint64(r.Packets - q.last.Packets)
-	}
-	q.known, q.last, q.since = true, r, 0
+	q.since = 0
 	if q.resumed++; q.ctl.coarse && q.resumed < rateResumed {
-		return false
+		return false, true
 	}
 	q.ctl.guessing(false, now)
 	mark, ok := q.log.find(s.next - back)
 	if !ok {
-		return false
+		return false, true
 	}
 	if q.laps.known {
 		rtt = q.laps.delay()
@@ -92,7 +94,7 @@ func (s *sender) reported(r rateReport, rtt, now time.Duration) (less bool) {
 	return s.judge(rateSample{
 		clock: q.clock, delay: q.clock - time.Duration(r.Age)*time.Microsecond - mark.at, sentAt: mark.at,
 		seq: s.next - back, sent: mark.bytes, bytes: q.bytes, packets: q.packets,
-	}, rtt, now)
+	}, rtt, now), true
 }
 
 // guess makes a sample of a round trip to a peer that knows no reports: of what had left a round trip ago, what it did
@@ -241,9 +243,10 @@ func (s *sender) rateState() rateState {
 	return st
 }
 
-// want says what would be sent if all of it fitted, 0 when it does, and with one step up.
-func (s *sender) want(all, next Bitrate) {
+// want says what would be sent if all of it fitted, 0 when it does, and with one step up; and what audio takes.
+func (s *sender) want(all, next, audio Bitrate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rate.ctl.want(all, next)
+	s.rate.ctl.audio = float64(audio)
 }

@@ -16,7 +16,7 @@ func TestProbeWithoutPadding(t *testing.T) {
 		now := time.Second
 		s.limitRate(padded, now)
 		s.rate.ctl.confine(1e6, now)
-		s.want(5e6, 5e6)
+		s.want(5e6, 5e6, 0)
 		padding, again := 0, 0
 		for i := range 3000 {
 			if i%20 == 0 {
