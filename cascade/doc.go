@@ -44,7 +44,8 @@
 // A link ends with its control stream; its lanes end with it and are dialled again while it lasts.
 //
 // Locks: receiver.turn and remote.writeMu are held over the sinks, which never block; receiver.mu is taken inside the
-// former, and whatever a sink takes, a sendFlow.beginMu and a sender.mu for two, the one around the other. Otherwise none is ever taken inside another; in particular
+// former, and whatever a sink takes, a sendFlow.beginMu and a sender.mu for two, the one around the other. A
+// remote.limitMu is held around Cascade.mu. Otherwise none is ever taken inside another; in particular
 // link.flowMu, link.laneMu, sender.mu and receiver.mu are never held together.
 //
 // # Liveness

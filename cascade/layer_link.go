@@ -183,10 +183,11 @@ func (t *ticker) planLayers(now time.Duration) {
 	limits := y.planner.step(y.flows, float64(state.budget)/(1+y.repair), now)
 	audio := Bitrate(0)
 	for i, f := range served {
-		f.restrict(limits[i])
+		lf := &y.flows[i]
+		f.restrict(limits[i], lf.short() && !limits[i].less(lf.full()))
 		t.tellLimit(f)
 		if f.audio {
-			audio += Bitrate(y.flows[i].cost(layerEverything) * (1 + y.repair))
+			audio += Bitrate(lf.cost(layerEverything) * (1 + y.repair))
 		}
 	}
 	if p := &y.planner; p.held > 0 {
@@ -216,10 +217,6 @@ func (l *link) limitFlow(id uint32, can rtpstream.EncodingSet) {
 		l.senseless(dropBadControl) // it may have crossed our FlowClose
 		return
 	}
-	l.c.mu.Lock()
-	via := pl.remote.via == pl
-	l.c.mu.Unlock()
-	if via {
-		pl.media.SetAvailable(can)
-	}
+	pl.withheld.Store(uint32(rtpstream.AllEncodings &^ can))
+	pl.remote.limits()
 }

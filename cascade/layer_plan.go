@@ -75,7 +75,7 @@ func (f *layerFlow) ladder(out []layerRung) []layerRung {
 			top = e
 		}
 	}
-	if f.wanted != 0 && top < 0 && f.encodings > 0 { // none of those wanted can come: the largest that can
+	if f.short() { // not all of those wanted can come: the largest that can stands in
 		top = f.encodings - 1
 	}
 	below := 0.0
@@ -121,6 +121,17 @@ func (f *layerFlow) own(e int) (cost float64) {
 		}
 	}
 	return cost
+}
+
+// short reports whether larger encodings are wanted than can come here.
+func (f *layerFlow) short() bool { return f.encodings > 0 && f.wanted>>f.encodings != 0 }
+
+// full is the limit of a flow that this link does not limit.
+func (f *layerFlow) full() layerLimit {
+	if f.short() && !f.audio {
+		return layerLimit{int8(f.encodings - 1), rtpstream.AllTemporal, rtpstream.AllSpatial}
+	}
+	return layerEverything
 }
 
 // more reports whether an encoding has a layer above m.
@@ -206,7 +217,7 @@ func planLayers(flows []layerFlow, budget float64) layerPlan {
 	}
 	for i, ladder := range ladders {
 		if n := len(ladder); n > 0 && plan.limits[i] == ladder[n-1].limit {
-			plan.limits[i] = layerEverything
+			plan.limits[i] = flows[i].full()
 		}
 	}
 	return plan
@@ -233,6 +244,9 @@ func (p *layerPlanner) step(flows []layerFlow, budget float64, now time.Duration
 		limit, known := p.limits[flows[i].id]
 		if !known || budget == 0 {
 			limit = plan.limits[i]
+		}
+		if full := flows[i].full(); full.less(limit) { // less comes here than did
+			limit = full
 		}
 		limits[i] = limit
 		spent += flows[i].cost(limit)
@@ -265,7 +279,7 @@ func (p *layerPlanner) step(flows []layerFlow, budget float64, now time.Duration
 		f := &flows[i]
 		p.limits[f.id] = limits[i]
 		spent += f.cost(limits[i])
-		if limits[i] != layerEverything {
+		if limits[i].less(f.full()) {
 			p.held++
 			p.next = min(p.next, f.cost(f.above(limits[i]))-f.cost(limits[i]))
 		}
@@ -289,7 +303,7 @@ func (p *layerPlanner) raise(flows []layerFlow, limits []layerLimit, room float6
 		return 1
 	})
 	for _, i := range order {
-		if limits[i] == layerEverything {
+		if !limits[i].less(flows[i].full()) {
 			continue
 		}
 		next := flows[i].above(limits[i])
@@ -329,5 +343,5 @@ func (f *layerFlow) above(l layerLimit) layerLimit {
 			return r.limit
 		}
 	}
-	return layerEverything
+	return f.full()
 }

@@ -52,6 +52,7 @@ type pull struct {
 	flowing  atomic.Bool                           // packets came since the flow was opened
 	proved   atomic.Bool                           // packets came at any time
 	wanted   atomic.Uint32                         // encodings asked for, for status
+	withheld atomic.Uint32                         // encodings that cannot come this way
 	refusals atomic.Uint32                         // since the flow was last accepted
 
 	state     pullState
@@ -347,6 +348,9 @@ func (pl *pull) forget(now time.Duration) {
 func (pl *pull) reset() {
 	pl.state, pl.link, pl.lingering = pullIdle, nil, false
 	pl.flowing.Store(false)
+	if pl.withheld.Swap(0) != 0 { // another link may carry more
+		pl.remote.limits()
+	}
 }
 
 func (pl *pull) retry(now time.Duration) {

@@ -112,6 +112,7 @@ type remote struct {
 
 	came    atomic.Bool // packets, at any time
 	writeMu sync.Mutex  // one writer to a stream at a time, also while a link or a pull replaces another
+	limitMu sync.Mutex  // keeps what can come and who is told of it in one order
 
 	// Guarded by Cascade.mu.
 	refs    int                    // handles
@@ -196,7 +197,18 @@ func (r *remote) pullFrom(node mesh.NodeID) {
 	r.spareLocked()
 	via, spare := r.via, r.spare
 	c.mu.Unlock()
+	r.limits()
 	signalAll(via, last, before, beside, spare)
+}
+
+// limits tells those who watch what can come the way that is in use.
+func (r *remote) limits() {
+	r.limitMu.Lock() // over what they are told, too: they get it in order, and only take note
+	defer r.limitMu.Unlock()
+	r.c.mu.Lock()
+	withheld := rtpstream.EncodingSet(r.via.withheld.Load())
+	r.c.mu.Unlock()
+	r.media.SetAvailable(rtpstream.AllEncodings &^ withheld)
 }
 
 func (r *remote) beside(node mesh.NodeID, always bool) {

@@ -9,10 +9,12 @@ import (
 
 // flowLimit is what of a flow is sent: the far side's demand, as far as the link carries it.
 type flowLimit struct {
-	demandMu sync.Mutex       // keeps what is decided and what the source is told in one order: held while it is told
-	wanted   rtpstream.Demand // guarded by demandMu; by the far side
-	limit    layerLimit       // guarded by demandMu; by the layer budget
-	asked    rtpstream.Demand // guarded by demandMu; of the source
+	demandMu sync.Mutex            // keeps what is decided and what the source is told in one order: held while it is told
+	wanted   rtpstream.Demand      // guarded by demandMu; by the far side
+	limit    layerLimit            // guarded by demandMu; by the layer budget
+	short    bool                  // guarded by demandMu; larger encodings are wanted than can come here
+	asked    rtpstream.Demand      // guarded by demandMu; of the source
+	passing  rtpstream.EncodingSet // guarded by demandMu; let through
 
 	pass atomic.Uint32 // EncodingSet that is let through; which layers of it is the business of its gates
 }
@@ -32,14 +34,14 @@ func (f *sendFlow) demand(d rtpstream.Demand, replay rtpstream.EncodingSet) {
 	f.link.replan.Store(true) // the ticker looks with its next step
 }
 
-// restrict takes what the layer budget allows.
-func (f *sendFlow) restrict(l layerLimit) {
+// restrict takes what the layer budget allows; short says that all that can come here is sent, and more is wanted.
+func (f *sendFlow) restrict(l layerLimit, short bool) {
 	f.demandMu.Lock()
 	defer f.demandMu.Unlock()
-	if f.limit == l {
+	if f.limit == l && f.short == short {
 		return
 	}
-	f.limit = l
+	f.limit, f.short = l, short
 	f.applyLocked(0)
 }
 
@@ -83,11 +85,20 @@ func (f *sendFlow) applyLocked(byItself rtpstream.EncodingSet) {
 		}
 	}
 	f.link.tx.let(f, asked)
-	begin := asked.Encodings &^ f.asked.Encodings &^ byItself
+	passing := asked.Encodings
+	if f.short { // whoever withholds the rest must go on to know of the wish
+		missing := f.wanted.Encodings &^ f.sub.Source().Available()
+		for e := range uint8(rtpstream.MaxEncodings) {
+			if missing.Has(e) {
+				asked = asked.With(e, f.wanted.Layers[e])
+			}
+		}
+	}
+	begin := passing &^ f.passing &^ byItself
 	if f.audio {
 		begin = 0
 	}
-	f.asked = asked
+	f.asked, f.passing = asked, passing
 	f.subscribe(asked, begin)
 }
 
