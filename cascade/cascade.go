@@ -56,6 +56,7 @@ type Cascade struct {
 	upDowns  atomic.Uint64 // changes of links between up and down
 	flusher  *flusher
 	features uint32 // this node greets with
+	headlong bool   // links keep to no rate: for benchmarks, where a busy machine looks like a full path
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -126,7 +126,9 @@ func (t *ticker) measure(now time.Duration) {
 	t.rates.round(offered, drained, now)
 	l.offered.Store(uint64(t.rates.offered))
 	l.drained.Store(uint64(t.rates.drained))
-	l.tx.limitRate(l.knowsRate(), now)
+	if !l.c.headlong {
+		l.tx.limitRate(l.knowsRate(), now)
+	}
 	t.planLanes(rtt, loss, now)
 	if l.tx.windows(l.attachedLanes() < t.lanePlan.lanes, now) {
 		l.replan.Store(true)

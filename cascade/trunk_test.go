@@ -29,6 +29,9 @@ func newTrunk(t testing.TB, direct bool) *trunk {
 	carriage := func(c *meshnet.Config) { c.Direct = direct }
 	x := &trunk{from: m.start(t, "a", nil, carriage), to: m.start(t, "b", nil, carriage), cam: newCamera("TR_1", false, 1)}
 	x.cam.size = 1150
+	x.from.mu.Lock()
+	x.from.headlong = true // a busy machine's queues are no path's
+	x.from.mu.Unlock()
 	x.from.src.Store(x.cam.Source)
 	r := x.to.Remote(room, x.cam.mesh(), "a")
 	t.Cleanup(r.Close)
