@@ -72,11 +72,12 @@ type rateSample struct {
 // It has no lock and no clock: callers say what time it is.
 type rateControl struct {
 	phase    ratePhase
-	estimate float64 // meaningless while unlimited
-	wanted   float64 // what would be sent if all fitted, repair included; 0 when nothing is held back
-	next     float64 // … and what the smallest step towards it would take
-	audio    float64 // what audio takes, repair included: whatever is told, that is sent
-	coarse   bool    // samples are guesses
+	estimate float64       // meaningless while unlimited
+	wanted   float64       // what would be sent if all fitted, repair included; 0 when nothing is held back
+	next     float64       // … and what the smallest step towards it would take
+	audio    float64       // what audio takes, repair included: whatever is told, that is sent
+	coarse   bool          // samples are guesses
+	rebased  time.Duration // the path was last found to have become longer, or 0
 
 	base     baseDelay
 	oneWay   baseDelay      // base of the reports' samples while there are guesses
@@ -280,6 +281,10 @@ func (c *rateControl) congest(now time.Duration) {
 		delivered = c.delivered
 	}
 	estimate := max(rateTrust*delivered, rateFloor)
+	cuts, before := c.cuts, 0.0
+	if c.phase == rateLimited {
+		before = c.estimate
+	}
 	if c.phase == rateLimited && c.sent < rateLittle*c.estimate && now-c.cuts[rateCuts-1] > rateCutOnce {
 		copy(c.cuts[:], c.cuts[1:])
 		c.cuts[rateCuts-1] = now
@@ -288,7 +293,7 @@ func (c *rateControl) congest(now time.Duration) {
 		estimate = min(estimate, c.estimate)
 	}
 	c.phase, c.estimate = rateLimited, estimate
-	c.drain = rateDraining{on: true, began: now, from: c.queue, gain: rateDrain}
+	c.drain = rateDraining{on: true, began: now, from: c.queue, gain: rateDrain, before: before, cuts: cuts}
 	c.probe.failed(now)
 	c.acted = now
 }
@@ -300,6 +305,9 @@ type rateDraining struct {
 	from  time.Duration // the queue when it began
 	gain  float64       // of the estimate that is sent meanwhile
 	again bool          // it did not empty the first time
+
+	before float64                 // the estimate before the cut, 0 for none
+	cuts   [rateCuts]time.Duration // those before
 }
 
 // drained looks whether the queue has emptied, or is not ours.
@@ -314,6 +322,7 @@ func (c *rateControl) drained(now time.Duration) {
 	case q < max(rateEmpty, c.threshold()/3):
 		c.drain.on = false
 	case s.sentAt-c.drain.began < 200*time.Millisecond+time.Duration(float64(c.drain.from)/(1-c.drain.gain)):
+	case c.queue > c.drain.from*6/10 && c.moved(now):
 	case c.queue > c.drain.from*6/10 && c.coarse && !c.drain.again: // the estimate was too high, perhaps
 		c.estimate = max(rateTrust*rateUse*min(c.estimate, c.delivered), rateFloor)
 		c.drain = rateDraining{on: true, began: now, from: c.queue, gain: rateDrain, again: true}

@@ -170,3 +170,39 @@ func TestRateJoinsTCP(t *testing.T) {
 		})
 	}
 }
+
+// A path that becomes longer for good is found out within a second, and what stands in its queue afterwards still is.
+func TestRateOnALongerPath(t *testing.T) {
+	withoutRace(t)
+	for _, x := range []struct {
+		rate         float64 // of the path, 0 for no limit
+		from, to     time.Duration
+		jitter       time.Duration
+		demand, then float64
+	}{
+		{0, 40 * ms, 60 * ms, 0, 20e6, 10e6},
+		{0, 20 * ms, 100 * ms, 0, 20e6, 10e6},
+		{30e6, 40 * ms, 60 * ms, 0, 20e6, 10e6},
+		{0, 40 * ms, 60 * ms, 4 * ms, 20e6, 10e6},
+		{10e6, 40 * ms, 60 * ms, 0, 20e6, 5e6}, // limited before
+	} {
+		t.Run(fmt.Sprintf("%v to %v, %.0fM", x.from, x.to, x.rate/1e6), func(t *testing.T) {
+			s := newSim(x.demand, 20, simPath{rate: x.rate, queue: 100 * ms, delay: x.from, jitter: x.jitter})
+			s.run(15 * time.Second)
+			full := s.level
+			s.path.delay = x.to
+			s.run(4 * time.Second)
+			if s.level < full-1 || os.Getenv("RATE_PRINT") != "" {
+				s.print(t)
+			}
+			require.GreaterOrEqual(t, s.level, full-1, "all that came before within 4 s")
+			require.NotEqual(t, rateShared, s.ctl.phase)
+			s.path.rate = x.then
+			began := len(s.waits)
+			s.run(10 * time.Second)
+			t.Logf("queue p50 %v p90 %v", s.quantile(0.5, began), s.quantile(0.9, began))
+			require.Less(t, s.quantile(0.9, began), 60*ms, "a queue of its own is one")
+			require.Less(t, float64(s.level)/20*x.demand, x.then)
+		})
+	}
+}
