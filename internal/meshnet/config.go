@@ -28,7 +28,7 @@ type Config struct {
 	// Direct offers media beside QUIC, see [Direct]. A peer that does not offer it gets QUIC datagrams. Default true.
 	Direct bool
 
-	longDirect bool // direct packets of version 1 only, as the release before version 2: for tests
+	directBefore byte // direct packets of earlier versions than this only, as an older release; 0: of all. For tests
 }
 
 // DefaultConfig returns the defaults named at each field.

@@ -91,7 +91,7 @@ func (d *Direct) Stats() DirectStats {
 }
 
 // newDirect derives the session of a connection whose handshake is complete.
-func newDirect(c *Conn, n *Network, short bool) (*Direct, error) {
+func newDirect(c *Conn, n *Network, version byte) (*Direct, error) {
 	cs := c.qc.ConnectionState().TLS
 	k, err := exportKeys(&cs)
 	if err != nil {
@@ -105,9 +105,8 @@ func newDirect(c *Conn, n *Network, short bool) (*Direct, error) {
 		d.sendID, d.keys.secret = k.clientID, k.client
 		d.recvID, d.in.keys.secret = k.serverID, k.server
 	}
-	if short {
-		d.sendID, d.recvID = shortSession|d.sendID&shortSessionMask, shortSession|d.recvID&shortSessionMask
-	}
+	d.sendID, d.recvID = sessionOf(version, d.sendID), sessionOf(version, d.recvID)
+	d.keys.tag, d.in.keys.tag = tagOf(d.sendID), tagOf(d.recvID)
 	d.in.from = d.to
 	if n.LocalAddr().Addr().IsUnspecified() { // answer from the address the peer knows
 		if l := addrPort(c.qc.LocalAddr()).Addr(); l.IsValid() && !l.IsUnspecified() {

@@ -47,7 +47,7 @@ type epochCipher struct {
 	nonce [saltBytes]byte
 }
 
-func newEpochCipher(secret *[secretBytes]byte, epoch uint64) (*epochCipher, error) {
+func newEpochCipher(secret *[secretBytes]byte, epoch uint64, tag int) (*epochCipher, error) {
 	info := binary.BigEndian.AppendUint64([]byte("meridian media epoch"), epoch)
 	okm, err := hkdf.Expand(sha256.New, secret[:], string(info), 16+saltBytes)
 	if err != nil {
@@ -58,7 +58,7 @@ func newEpochCipher(secret *[secretBytes]byte, epoch uint64) (*epochCipher, erro
 		return nil, fmt.Errorf("meshnet: media key: %w", err)
 	}
 	c := new(epochCipher)
-	if c.aead, err = cipher.NewGCM(block); err != nil {
+	if c.aead, err = cipher.NewGCMWithTagSize(block, tag); err != nil {
 		return nil, fmt.Errorf("meshnet: media key: %w", err)
 	}
 	copy(c.salt[:], okm[16:])
@@ -91,6 +91,7 @@ func (c *epochCipher) open(b []byte, p directPacket) ([]byte, error) {
 // epochCiphers are the ciphers of the epochs around one packet number. Not safe for concurrent use.
 type epochCiphers struct {
 	secret [secretBytes]byte
+	tag    int             // length of the authentication tag, octets
 	slots  [3]*epochCipher // of the epoch before, this one and the next, by epoch modulo 3
 	epochs [3]uint64
 }
@@ -104,7 +105,7 @@ func (c *epochCiphers) at(number, highest uint64) *epochCipher {
 	}
 	i := e % 3
 	if c.slots[i] == nil || c.epochs[i] != e {
-		ec, err := newEpochCipher(&c.secret, e)
+		ec, err := newEpochCipher(&c.secret, e, c.tag)
 		if err != nil {
 			return nil
 		}

@@ -72,7 +72,7 @@ func (d *Direct) sealLocked(k kind, b []byte) error {
 		return fmt.Errorf("meshnet: %w", ErrExhausted)
 	}
 	p := directPacket{kind: k, session: d.sendID, number: d.next}
-	size := len(b) + p.header() + directTag
+	size := len(b) + p.header() + tagOf(p.session)
 	if !d.batch.fits(size) {
 		_ = d.flushLocked() // counted
 	}

@@ -352,18 +352,26 @@ func TestDirectRekey(t *testing.T) {
 	require.Eventually(t, func() bool { return len(*a.sessions.live.Load()) == 1 && len(*b.sessions.live.Load()) == 1 }, patience, time.Millisecond)
 }
 
-// A release that knows long headers only gets them, and is understood.
+// A release that knows longer packets only gets them, and is understood.
 func TestDirectVersions(t *testing.T) {
-	for _, tc := range []struct{ dialer, listener, short bool }{
-		{false, false, true}, {true, false, false}, {false, true, false},
+	for _, tc := range []struct {
+		dialer, listener byte // knows the versions before this one
+		session          uint64
+		overhead         uint64
+	}{
+		{0, 0, lightSession, directOverheadLight},
+		{directVersionLight, 0, shortSession, directOverheadShort},
+		{0, directVersionLight, shortSession, directOverheadShort},
+		{directVersionShort, 0, 0, directOverhead},
+		{directVersionLight, directVersionShort, 0, directOverhead},
 	} {
 		cx, cy := testConfig(), testConfig()
-		cx.longDirect, cy.longDirect = tc.dialer, tc.listener
+		cx.directBefore, cy.directBefore = tc.dialer, tc.listener
 		x, y := pairOf(t, cx, cy, nil, nil)
 		dx, dy := directOf(t, x, y)
 		require.Equal(t, ALPNMedia, x.ALPN())
 		for _, d := range []*Direct{dx, dy} {
-			require.Equal(t, tc.short, d.sendID&shortSession != 0)
+			require.Equal(t, tc.session, d.sendID&lightSession)
 		}
 		ctx := testCtx(t)
 		for _, way := range [][2]*Direct{{dx, dy}, {dy, dx}} {
@@ -372,10 +380,6 @@ func TestDirectVersions(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "whoever you are", string(b))
 		}
-		overhead := uint64(directOverhead)
-		if tc.short {
-			overhead = directOverheadShort
-		}
-		require.Equal(t, uint64(len("whoever you are"))+overhead, dx.Stats().BytesSent)
+		require.Equal(t, uint64(len("whoever you are"))+tc.overhead, dx.Stats().BytesSent)
 	}
 }

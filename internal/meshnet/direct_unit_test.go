@@ -74,13 +74,13 @@ func (e *sessionEnd) say(t testing.TB, words ...string) [][]byte {
 	return e.wire.taken()
 }
 
-// sessionPair returns both ends of a session, with short headers.
+// sessionPair returns both ends of a session of the newest version.
 func sessionPair(t testing.TB) (x, y *sessionEnd) {
 	t.Helper()
-	return sessionPairOf(t, true)
+	return sessionPairOf(t, directVersionLight)
 }
 
-func sessionPairOf(t testing.TB, short bool) (x, y *sessionEnd) {
+func sessionPairOf(t testing.TB, version byte) (x, y *sessionEnd) {
 	t.Helper()
 	var secrets [2][secretBytes]byte
 	for i := range secrets {
@@ -89,10 +89,8 @@ func sessionPairOf(t testing.TB, short bool) (x, y *sessionEnd) {
 		}
 	}
 	ids := [2]uint64{rand.Uint64() & sessionMask, rand.Uint64() & sessionMask}
-	if short {
-		for i := range ids {
-			ids[i] = shortSession | ids[i]&shortSessionMask
-		}
+	for i := range ids {
+		ids[i] = sessionOf(version, ids[i])
 	}
 	ends := [2]*sessionEnd{}
 	for i := range ends {
@@ -105,6 +103,7 @@ func sessionPairOf(t testing.TB, short bool) (x, y *sessionEnd) {
 			pause: make(chan struct{}, 1),
 		}
 		e.keys.secret, e.in.keys.secret, e.in.from = secrets[i], secrets[1-i], home
+		e.keys.tag, e.in.keys.tag = tagOf(ids[i]), tagOf(ids[1-i])
 		e.maxBytes.Store(safeDirectBytes)
 		e.Handle(Handler{Each: func(b []byte, _ time.Time) { e.got = append(e.got, string(b)) }})
 		require.NoError(t, e.ss.add(e.Direct))
@@ -121,6 +120,7 @@ func TestDirectHeader(t *testing.T) {
 		{session: shortSession},
 		{kind: kindResponse, session: shortSession | shortSessionMask, number: shortNumbers - 1},
 		{kind: kindChallenge, session: shortSession | 0x0102_0304, number: 0x0a_0b0c},
+		{kind: kindChallenge, session: lightSession | 0x0102_0304, number: 0x0a_0b0c},
 	} {
 		b := appendDirect(nil, p)
 		require.Len(t, b, p.header())
@@ -128,12 +128,12 @@ func TestDirectHeader(t *testing.T) {
 		require.True(t, b[0] >= 128 && b[0] < 192, "RFC 9443 §3: not QUIC's range")
 		_, ok := parseDirect(b)
 		require.False(t, ok, "without a tag it is too short")
-		got, ok := parseDirect(append(b, make([]byte, directTag)...))
+		got, ok := parseDirect(append(b, make([]byte, tagOf(p.session))...))
 		require.True(t, ok)
 		require.Equal(t, p, got)
 	}
 	full := append(appendDirect(nil, directPacket{}), make([]byte, directTag)...)
-	for _, first := range []byte{0x80, 0x88 | 3, 0x90 | 3, 0x98, 0xbf, 0x40, 0x00, 0xff} {
+	for _, first := range []byte{0x80, 0x88 | 3, 0x90 | 3, 0x98 | 3, 0xa0, 0xbf, 0x40, 0x00, 0xff} {
 		full[0] = first
 		_, ok := parseDirect(full)
 		require.False(t, ok, "%#x is of another version or kind", first)
@@ -174,7 +174,7 @@ func FuzzDirect(f *testing.F) {
 	_, y := sessionPair(f) // has no friend here, and garbage leaves no mark on it
 	good := x.say(f, "hello")[0]
 	f.Add(good)
-	f.Add(good[:directOverheadShort-1])
+	f.Add(good[:directOverheadLight-1])
 	f.Add(appendDirect(nil, directPacket{kind: 2, session: 7, number: maxPacketNumber}))
 	f.Add([]byte{0x88})
 	f.Add([]byte{})
@@ -229,16 +229,17 @@ func TestDirectRefuses(t *testing.T) {
 
 // An epoch's key is replaced on both sides without a message, also when packets overtake each other.
 func TestDirectEpochs(t *testing.T) {
-	testEpochs(t, true)
-	x, y := testEpochs(t, false)
+	testEpochs(t, directVersionLight)
+	testEpochs(t, directVersionShort)
+	x, y := testEpochs(t, directVersion)
 	x.next = 3 << epochBits // a short number cannot say it
 	y.feed(x.say(t, "far")[0], home)
 	require.Equal(t, 1, y.refused(refusedEpoch))
 	require.Len(t, y.got, 3)
 }
 
-func testEpochs(t *testing.T, short bool) (x, y *sessionEnd) {
-	x, y = sessionPairOf(t, short)
+func testEpochs(t *testing.T, version byte) (x, y *sessionEnd) {
+	x, y = sessionPairOf(t, version)
 	y.feed(x.say(t, "first")[0], home)
 	x.next = 1<<epochBits - 1
 	y.in.replay.mark(x.next - 1)
@@ -271,7 +272,7 @@ func TestDirectBounds(t *testing.T) {
 	require.NoError(t, x.Flush())
 	p := x.wire.taken()
 	require.Len(t, p, 3*maxBatch)
-	require.Len(t, p[0], safeDirectBytes+directOverheadShort)
+	require.Len(t, p[0], safeDirectBytes+directOverheadLight)
 	require.LessOrEqual(t, cap(x.batch.buf), batchRoom)
 
 	y.handler.Store(nil)

@@ -32,7 +32,16 @@ const (
 const (
 	alpnMediaDirect      = "meridian-media/1+direct"
 	alpnMediaDirectShort = "meridian-media/1+direct2"
+	alpnMediaDirectLight = "meridian-media/1+direct3"
 )
+
+// directALPNs are the names by version, the newest first.
+var directALPNs = []struct {
+	name    string
+	version byte
+}{
+	{alpnMediaDirectLight, directVersionLight}, {alpnMediaDirectShort, directVersionShort}, {alpnMediaDirect, directVersion},
+}
 
 // Network is a node's presence on the mesh: one UDP socket, one identity. Dial and OpenService work as soon as it is
 // made; peers are answered while Run runs. All methods are safe for concurrent use.
@@ -163,14 +172,13 @@ func (n *Network) Dial(ctx context.Context, addr netip.AddrPort, want mesh.NodeI
 
 // offer returns what TLS is told of alpn, the preferred first.
 func (n *Network) offer(alpn ALPN) []string {
-	switch {
-	case alpn != ALPNMedia || !n.cfg.Direct:
-	case n.cfg.longDirect:
-		return []string{alpnMediaDirect, string(alpn)}
-	default:
-		return []string{alpnMediaDirectShort, alpnMediaDirect, string(alpn)}
+	var out []string
+	for _, d := range directALPNs {
+		if alpn == ALPNMedia && n.cfg.Direct && (n.cfg.directBefore == 0 || d.version < n.cfg.directBefore) {
+			out = append(out, d.name)
+		}
 	}
-	return []string{string(alpn)}
+	return append(out, string(alpn))
 }
 
 // wrap makes a Conn of a verified connection and counts it.
@@ -182,12 +190,16 @@ func (n *Network) wrap(qc *quic.Conn, dir string) (*Conn, error) {
 		return nil, fmt.Errorf("meshnet: %w", err)
 	}
 	c := &Conn{qc: qc, peer: peer, alpn: ALPN(cs.NegotiatedProtocol), dir: dir}
-	if short := c.alpn == alpnMediaDirectShort; short || c.alpn == alpnMediaDirect {
+	for _, d := range directALPNs {
+		if c.alpn != ALPN(d.name) {
+			continue
+		}
 		c.alpn = ALPNMedia
-		if err := n.openDirect(c, short); err != nil {
+		if err := n.openDirect(c, d.version); err != nil {
 			_ = qc.CloseWithError(CodeBusy, "no direct session")
 			return nil, err
 		}
+		break
 	}
 	n.metrics.conns.WithLabelValues(string(c.alpn), dir).Inc()
 	n.metrics.open.WithLabelValues(string(c.alpn)).Inc()
@@ -202,8 +214,8 @@ func (n *Network) wrap(qc *quic.Conn, dir string) (*Conn, error) {
 }
 
 // openDirect makes c's direct session; it ends with the connection.
-func (n *Network) openDirect(c *Conn, short bool) error {
-	d, err := newDirect(c, n, short)
+func (n *Network) openDirect(c *Conn, version byte) error {
+	d, err := newDirect(c, n, version)
 	if err != nil {
 		return err
 	}
