@@ -11,7 +11,7 @@ const (
 	fecShort      = 192 // bytes: symbols beyond those for whole packets protect no more, which is audio
 	symbolCost    = 32  // bytes a parity symbol takes on the wire beside itself
 	fecCarry      = 0.5 // of a block's budget that may be left to the next one
-	fecGoal       = 3e-5
+	fecGoal       = 2e-5
 	fecGoalShort  = 2e-4 // of short packets, where the budget leaves more of the long ones
 	fecFirstGuess = 128  // packets of a block before there was one
 )

@@ -255,17 +255,17 @@ func TestRepairOverAnOcean(t *testing.T) {
 		"bursts": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6},
 			wanBounds{0.008, 0.003, 0.0002, 0.225},
-			wanBounds{0.012, 0.008, 0.0025, 0.23},
+			wanBounds{0.014, 0.008, 0.0025, 0.23},
 		},
 		"frames": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6, frames: true, machine: true},
 			wanBounds{0.008, 0.003, 0.00005, 0.225},
-			wanBounds{0.012, 0.008, 0.0003, 0.23},
+			wanBounds{0.014, 0.008, 0.0003, 0.23},
 		},
 		"clean": {
 			wan{rtt: 150 * ms, rate: 20e6},
 			wanBounds{0, 0, 0, 0.002},
-			wanBounds{0, 0, 0, 0.012},
+			wanBounds{0, 0, 0, 0.014},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
