@@ -46,6 +46,7 @@ func TestOverDirectMedia(t *testing.T) {
 // capture is a direct lane that keeps what it is given.
 type capture struct {
 	*fakeConn
+	mu          sync.Mutex // writers and the flusher may come at once; tests read when all have
 	batch, sent [][]byte
 	flushes     int
 	err         error
@@ -54,6 +55,8 @@ type capture struct {
 var _ directMedia = (*capture)(nil)
 
 func (c *capture) Gather(b []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case c.err != nil:
 		return c.err
@@ -65,6 +68,8 @@ func (c *capture) Gather(b []byte) error {
 }
 
 func (c *capture) Flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.flushes++
 	c.sent = append(c.sent, c.batch...)
 	c.batch = nil
