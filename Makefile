@@ -44,7 +44,7 @@ NO_NETNS := $(shell [ "$$(id -u)" = 0 ] || echo MERIDIAN_NO_NETNS=1)
 test-go: check-env $(TOOLS)/$(GOTESTSUM) ## Go tests with the race detector; what simulates minutes of media without it
 	@scripts/need-netns
 	$(NO_NETNS) scripts/race $(TOOLS)/$(GOTESTSUM) ./...
-	$(TOOLS)/$(GOTESTSUM) --format pkgname-and-test-fails -- -shuffle=on -timeout 10m ./cascade
+	$(TOOLS)/$(GOTESTSUM) --format pkgname-and-test-fails -- -shuffle=on -timeout 10m ./cascade ./bench/failover
 
 test-web: web/node_modules/.package-lock.json ## types, lint and unit tests of the page
 	cd web && npm run --silent check && npm run --silent test

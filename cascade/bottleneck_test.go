@@ -377,6 +377,22 @@ func (n *narrows) bulk() (got func() int) {
 	return func() int { mu.Lock(); defer mu.Unlock(); return total }
 }
 
+// steppedDown is a link of 20 Mbit/s of media that came to a bottleneck of 10 two seconds ago, and when that was over.
+func steppedDown(t *testing.T, path testnet.Link, queue time.Duration, change ...func(*narrows)) (n *narrows, since time.Time) {
+	t.Helper()
+	n = newNarrows(t, path, 1, change...)
+	n.conference(8)
+	time.Sleep(2 * time.Second)
+	n.produce()
+	n.watch(5 * time.Second)
+	require.Zero(t, n.status().Withheld)
+	path.Rate, path.Queue = 10e6, queue
+	n.set(path)
+	n.watch(2 * time.Second)
+	require.Positive(t, n.status().Withheld, "within two seconds")
+	return n, time.Now()
+}
+
 func TestBottleneck(t *testing.T) {
 	withoutRace(t)
 	for _, x := range []struct {
@@ -398,18 +414,7 @@ func TestBottleneck(t *testing.T) {
 		t.Run(fmt.Sprintf("%s %v %v", x.lanes, 2*x.delay, x.queue), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				path := testnet.Link{Delay: x.delay}
-				n := newNarrows(t, path, 1, x.change...)
-				n.conference(8)
-				time.Sleep(2 * time.Second)
-				n.produce()
-				n.watch(5 * time.Second)
-				require.Zero(t, n.status().Withheld)
-				narrow := path
-				narrow.Rate, narrow.Queue = 10e6, x.queue
-				n.set(narrow)
-				n.watch(2 * time.Second)
-				stepped := time.Now()
-				require.Positive(t, n.status().Withheld)
+				n, stepped := steppedDown(t, path, x.queue, x.change...)
 				n.watch(13 * time.Second)
 				x := n.tally(stepped)
 				require.Zero(t, x.full, "video stepped down")
@@ -448,18 +453,7 @@ func TestBottleneckWithoutReports(t *testing.T) {
 		t.Run(fmt.Sprintf("%s %v %v", x.lanes, 2*x.delay, x.queue), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				path := testnet.Link{Delay: x.delay}
-				n := newNarrows(t, path, 1, x.change...)
-				n.conference(8)
-				time.Sleep(2 * time.Second)
-				n.produce()
-				n.watch(5 * time.Second)
-				require.Zero(t, n.status().Withheld)
-				narrow := path
-				narrow.Rate, narrow.Queue = 10e6, x.queue
-				n.set(narrow)
-				n.watch(2 * time.Second)
-				stepped := time.Now()
-				require.Positive(t, n.status().Withheld)
+				n, stepped := steppedDown(t, path, x.queue, x.change...)
 				n.watch(8 * time.Second)
 				y := n.tally(stepped)
 				t.Logf("p99 from 2 s after the bottleneck began: %v", y.p99)

@@ -72,7 +72,6 @@ var (
 	ErrNotFound    = errors.New("not found")                  // no such room, participant or source
 	ErrConflict    = errors.New("not possible in this state") // as a limit that was reached
 	ErrUnavailable = errors.New("unavailable")                // the mesh cannot decide now; try again
-	ErrUnsupported = errors.New("not implemented")
 )
 
 // Rooms is the server API's view of all rooms of the mesh. Methods may be called on any node, for any room. Names were

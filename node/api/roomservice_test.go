@@ -233,7 +233,6 @@ func TestTwirpErrors(t *testing.T) {
 		"not found":            {"POST", service + "GetParticipant", "application/json; charset=utf-8", admin, `{"room":"r","identity":"eve"}`, fmt.Errorf("participant %w", ErrNotFound), "not_found", 404},
 		"conflict":             {"POST", service + "CreateRoom", "application/json", admin, `{"name":"r"}`, ErrConflict, "failed_precondition", 412},
 		"unavailable":          {"POST", service + "DeleteRoom", "application/json", admin, `{"room":"r"}`, ErrUnavailable, "unavailable", 503},
-		"unsupported":          {"POST", service + "ListParticipants", "application/json", admin, `{"room":"r"}`, ErrUnsupported, "unimplemented", 501},
 		"too slow":             {"POST", service + "ListRooms", "application/json", admin, "{}", context.DeadlineExceeded, "deadline_exceeded", 408},
 		"caller gone":          {"POST", service + "ListRooms", "application/json", admin, "{}", context.Canceled, "canceled", 408},
 		"internal is not told": {"POST", service + "ListRooms", "application/json", admin, "{}", errors.New("secret detail"), "internal", 500},

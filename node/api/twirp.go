@@ -156,8 +156,6 @@ func asTwirpError(err error) *twirpError {
 		return &twirpError{"not_found", err.Error()}
 	case errors.Is(err, ErrConflict):
 		return &twirpError{"failed_precondition", err.Error()}
-	case errors.Is(err, ErrUnsupported):
-		return &twirpError{"unimplemented", err.Error()}
 	case errors.Is(err, ErrUnavailable):
 		return &twirpError{"unavailable", err.Error()}
 	case errors.Is(err, mesh.ErrInvalidName):
