@@ -72,6 +72,8 @@ type step struct {
 	idle bool // it waits beside another way
 	warm bool // somebody pulls it from here, or may
 	twin bool // it comes another way as well, all the time
+
+	change uint64 // of ways, that it is the new way of; or 0
 }
 
 func newPeer(c *Cascade, id mesh.NodeID) *peer {
@@ -153,7 +155,8 @@ func (p *peer) collect() (l *link, events []peerEvent, released []*pull, keeps i
 			continue
 		}
 		path, hops := pl.remote.reachLocked()
-		p.steps = append(p.steps, step{pl, path, hops, pl.remote.waitsLocked(pl), len(pl.remote.down) > 0, pl.remote.twinLocked(pl)})
+		r := pl.remote
+		p.steps = append(p.steps, step{pl, path, hops, r.waitsLocked(pl), len(r.down) > 0, r.twinLocked(pl), r.changeLocked(pl)})
 	}
 	return l, events, released, p.keeps
 }

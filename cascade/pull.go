@@ -50,6 +50,7 @@ type pull struct {
 
 	wantKey  [rtpstream.MaxEncodings]atomic.Uint32 // a keyframe is wanted: 0 or one more than the rtpstream.KeyframeReason
 	flowing  atomic.Bool                           // packets came since the flow was opened
+	carries  atomic.Bool                           // and since it last had to prove itself: see settle
 	proved   atomic.Bool                           // packets came at any time
 	wanted   atomic.Uint32                         // encodings asked for, for status
 	withheld atomic.Uint32                         // encodings that cannot come this way
@@ -64,7 +65,9 @@ type pull struct {
 	flowed    bool // flowing, as last seen
 	sentAt    time.Duration
 	openedAt  time.Duration
-	flowsAt   time.Duration // when the first packet was noticed, or 0
+	flowsAt   time.Duration // when the first packet since change was noticed, or 0
+	change    uint64        // of ways, that it is the new way of; 0 when it is not the new one of two
+	changedAt time.Duration // when that was noticed
 	waited    bool          // beside another way
 	lingering bool
 	emptyAt   time.Duration // when demand ended, while lingering
@@ -84,7 +87,8 @@ func (pl *pull) write(s *rtpstream.Stream, pkt *rtpstream.Packet) {
 	s.Complete(pkt)
 	s.Write(pkt)
 	pl.remote.writeMu.Unlock()
-	if !pl.flowing.Load() && !pl.flowing.Swap(true) {
+	if !pl.carries.Load() && !pl.carries.Swap(true) {
+		pl.flowing.Store(true)
 		pl.proved.Store(true)
 		pl.remote.came.Store(true)
 		pl.peer.signal()
@@ -112,7 +116,7 @@ func (pl *pull) step(now time.Duration, l *link, s step) time.Duration {
 		want = rtpstream.Demand{}
 	} else if pl.waited { // its time has come
 		pl.openedAt, pl.flowsAt = now, 0
-		pl.flowing.Store(false)
+		pl.silent()
 	}
 	pl.waited = s.idle
 	if flowing := pl.flowing.Load(); flowing != pl.flowed {
@@ -145,26 +149,32 @@ func (pl *pull) step(now time.Duration, l *link, s step) time.Duration {
 	if pl.state == pullOpening {
 		due = pl.openedAt + pl.peer.c.cfg.OpenTimeout
 	}
-	due = min(due, pl.demand(now, want, s), pl.settle(now))
+	due = min(due, pl.demand(now, want, s), pl.settle(now, s))
 	return min(due, pl.keyframes(now, want))
 }
 
-// settle ends the way the source came before, once this one has carried it long enough for no gap to be seen.
-func (pl *pull) settle(now time.Duration) time.Duration {
-	if pl.state != pullOpen || !pl.remote.switching(pl) {
+// settle ends the way the source came before, once this one has carried it long enough for no gap to be seen. What came
+// or did not come before it was made the new way proves nothing, and which way is the new one it takes from s, as all
+// else in this step: read anew it may be one that waited when the step began.
+func (pl *pull) settle(now time.Duration, s step) time.Duration {
+	if s.change != pl.change {
+		pl.change, pl.changedAt, pl.flowsAt = s.change, now, 0
+		pl.carries.Store(false)
+	}
+	if pl.state != pullOpen || s.change == 0 {
 		return never
 	}
-	if pl.flowsAt == 0 && pl.flowing.Load() {
+	if pl.flowsAt == 0 && pl.carries.Load() {
 		pl.flowsAt = now
 	}
-	end := pl.openedAt + switchPatience
+	end := max(pl.openedAt, pl.changedAt) + switchPatience
 	if pl.flowsAt != 0 {
 		end = min(end, pl.flowsAt+switchOverlap)
 	}
 	if now < end {
 		return end
 	}
-	pl.remote.settled(pl)
+	pl.remote.settled(pl, s.change)
 	return never
 }
 
@@ -180,7 +190,7 @@ func (pl *pull) open(now time.Duration, l *link, want rtpstream.Demand, s step) 
 	pl.state, pl.link, pl.flow, pl.openedAt = pullOpening, l, id, now
 	pl.sent, pl.sentAt, pl.sentPath, pl.sentTwin, pl.lingering = want, now, path, twin, false
 	pl.flowsAt = 0
-	pl.flowing.Store(false)
+	pl.silent()
 	l.rx.setFlow(id, pl)
 	begin := want.Encodings
 	if pl.audio || pl.remote.seamless(pl) {
@@ -347,10 +357,16 @@ func (pl *pull) forget(now time.Duration) {
 // reset makes the pull idle, its link being gone.
 func (pl *pull) reset() {
 	pl.state, pl.link, pl.lingering = pullIdle, nil, false
-	pl.flowing.Store(false)
+	pl.silent()
 	if pl.withheld.Swap(0) != 0 { // another link may carry more
 		pl.remote.limits()
 	}
+}
+
+// silent notes that nothing came since now: carries last, for write looks at that alone.
+func (pl *pull) silent() {
+	pl.flowing.Store(false)
+	pl.carries.Store(false)
 }
 
 func (pl *pull) retry(now time.Duration) {

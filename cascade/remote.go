@@ -118,6 +118,7 @@ type remote struct {
 	refs    int                    // handles
 	via     *pull                  // how it comes
 	old     *pull                  // how it came before, until via has settled; or nil
+	changes uint64                 // of via
 	spare   *pull                  // how it comes as well; or nil
 	spareAt mesh.NodeID            // where from; "" is nowhere
 	always  bool                   // spare does not wait for via to fail
@@ -191,6 +192,7 @@ func (r *remote) pullFrom(node mesh.NodeID) {
 	default:
 		r.via = r.newPullLocked(node)
 	}
+	r.changes++
 	if last.flowing.Load() || r.old == nil || r.old == r.via {
 		r.old = last
 	}
@@ -268,11 +270,12 @@ func signalAll(pulls ...*pull) {
 	}
 }
 
-// switching reports whether pl is the new of two ways.
-func (r *remote) switching(pl *pull) bool {
-	r.c.mu.Lock()
-	defer r.c.mu.Unlock()
-	return r.via == pl && r.old != nil
+// changeLocked is the change of ways that pl is the new way of, or 0 when it is not the new one of two. Cascade.mu is held.
+func (r *remote) changeLocked(pl *pull) uint64 {
+	if r.via != pl || r.old == nil {
+		return 0
+	}
+	return r.changes
 }
 
 // seamless reports whether the source still comes by another way than pl, so that a decoder here misses nothing.
@@ -282,11 +285,11 @@ func (r *remote) seamless(pl *pull) bool {
 	return r.via == pl && r.old != nil && r.old.flowing.Load() && !r.old.failingLocked()
 }
 
-// settled ends the way before pl.
-func (r *remote) settled(pl *pull) {
+// settled ends the way before pl, unless there was another change meanwhile.
+func (r *remote) settled(pl *pull, change uint64) {
 	r.c.mu.Lock()
 	var old *pull
-	if r.via == pl {
+	if r.changeLocked(pl) == change {
 		old, r.old = r.old, nil
 		if old != nil && old.peer.id == r.spareAt && r.spare == nil {
 			r.spare = old
