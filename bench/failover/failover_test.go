@@ -60,10 +60,7 @@ func TestFailover(t *testing.T) {
 			}
 			require.LessOrEqual(t, r.AudioTwin.Max, 60.0)
 			require.Equal(t, r.Trials, r.Returned)
-			for _, back := range []Figure{r.BackVideo, r.BackAudio} {
-				require.LessOrEqual(t, back.P50, 60.0, "no gap on the way back")
-				require.LessOrEqual(t, back.Max, longestWayBack)
-			}
+			require.LessOrEqual(t, max(r.BackVideo.Max, r.BackAudio.Max), 60.0, "no gap on the way back, 33 ms of it between two frames")
 		})
 	}
 }
