@@ -23,7 +23,8 @@ type directMedia interface {
 
 // When what was gathered on direct lanes leaves. Sending it costs a system call here and a wake-up over there.
 const (
-	gatherTime   = 400 * time.Microsecond // at the latest, as precisely as timers are: a millisecond on an idle processor
+	gatherTime   = 400 * time.Microsecond // that the first waits for others; where few come it leaves with its frame
+	gatherLate   = 990 * time.Microsecond // and at the latest, when none come: on an idle processor timers count whole milliseconds
 	gatherMost   = 32                     // packets
 	livelyTime   = 16 * time.Millisecond  // in which a link that completes …
 	livelyFrames = 28                     // … so many frames and audio packets had better send them together, …
@@ -138,18 +139,21 @@ func (s *sender) depart(now time.Duration, complete bool) {
 	}
 	if complete && !g.lively(now) || g.packets >= gatherMost || now-g.first >= gatherTime {
 		s.departNow()
-		return
+	} else {
+		s.await(now)
 	}
-	s.await()
+	if s.flusher != nil && s.flusher.late(now) {
+		s.flusher.round() // for the other links
+	}
 }
 
 // await lets go of the mutex and leaves what was gathered to the flusher.
-func (s *sender) await() {
+func (s *sender) await(now time.Duration) {
 	called := s.gathering.awaited || s.flusher == nil
 	s.gathering.awaited = true
 	s.mu.Unlock()
 	if !called {
-		s.flusher.expect(s)
+		s.flusher.expect(s, now)
 	}
 }
 
@@ -175,20 +179,18 @@ func (s *sender) departNow() {
 	}
 }
 
-// flush sends all that was gathered, for the flusher, and reports whether there was anything.
-func (s *sender) flush() bool {
+// flush sends all that was gathered, for the flusher.
+func (s *sender) flush() {
 	s.mu.Lock()
-	found := s.gathering.packets > 0
 	s.gathering.awaited = false
 	s.departNow()
-	return found
 }
 
 // serveDirect has what comes in handled where it is read, and waits for the end of a direct lane: it has no loops.
 func (l *link) serveDirect(ln *lane) {
 	before := ln.direct.Handle(meshnet.Handler{
 		Each: func(b []byte, at time.Time) { l.arrived(ln, b, l.c.at(at)) },
-		End:  l.c.flusher.relay,
+		End:  func() { l.c.flusher.relay(l.c.now()) },
 	})
 	for _, b := range before {
 		l.arrived(ln, b, l.c.now())

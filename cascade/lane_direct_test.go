@@ -158,9 +158,11 @@ func TestDirectLaneSendsCompleteFrames(t *testing.T) {
 	require.Equal(t, 7, sent(), "audio waits for nothing")
 	s.one(f, cam, false, 2*time.Second)
 	require.Equal(t, 7, sent())
-	require.True(t, s.flush())
+	s.flush()
 	require.Equal(t, 8, sent())
-	require.False(t, s.flush())
+	flushes := conns[0].flushes + conns[1].flushes
+	s.flush()
+	require.Equal(t, flushes, conns[0].flushes+conns[1].flushes, "nothing is left")
 	s.close()
 }
 
@@ -231,7 +233,8 @@ func TestDirectLaneShrinks(t *testing.T) {
 	s.close()
 }
 
-// What nobody completes leaves with the flusher's rounds, soon where that happens often, and never much later.
+// What nobody completes leaves with who comes after it has waited, together, and when nobody comes, a little later; the
+// flusher sleeps while somebody comes.
 func TestFlusherSendsWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -249,27 +252,50 @@ func TestFlusherSendsWhatIsLeft(t *testing.T) {
 			write(false)
 			time.Sleep(100 * time.Microsecond)
 		}
-		time.Sleep(gatherTime)
-		require.Zero(t, left())
 		require.LessOrEqual(t, conns[0].flushes, 25, "together")
-		time.Sleep(37 * time.Microsecond) // no round at the very time of a frame
+		time.Sleep(gatherLate)
+		require.Zero(t, left())
+		time.Sleep(37 * time.Microsecond) // not at the very time of a round
 		for range 100 {
 			for i := range 10 {
 				write(i == 9)
 			}
+			time.Sleep(2 * livelyTime)
 			require.Zero(t, left(), "complete")
-			time.Sleep(ms)
 		}
-		write(false)
-		time.Sleep(flushLater)
-		require.Zero(t, left(), "not complete, after many that were")
-		time.Sleep(time.Second)
-		require.False(t, s.flusher.running.Load(), "it rests")
-		write(false)
-		time.Sleep(gatherTime)
-		require.Zero(t, left())
+		flushes := conns[0].flushes
+		for range 100 {
+			write(false)
+			time.Sleep(time.Second)
+			require.Zero(t, left(), "not complete, and nobody comes")
+		}
+		require.Equal(t, flushes+100, conns[0].flushes)
 		s.close()
 	})
+}
+
+// What waits on one link leaves with what is written to another; what came from another node, when all of what came with
+// it is written.
+func TestFlusherServesAllLinks(t *testing.T) {
+	f := newFlusher()
+	local, _, localFlow, cam := newDirectSender(t, 1)
+	other, conns, otherFlow, _ := newDirectSender(t, 1)
+	local.flusher, other.flusher = f, f
+	other.one(otherFlow, cam, false, time.Second)
+	local.one(localFlow, cam, false, time.Second+gatherTime/2)
+	require.Empty(t, conns[0].sent)
+	local.one(localFlow, cam, false, time.Second+gatherTime)
+	require.Len(t, conns[0].sent, 1)
+
+	other.one(otherFlow, cam, false, 2*time.Second)
+	f.relay(2 * time.Second)
+	require.Len(t, conns[0].sent, 1, "written here")
+	otherFlow.relayed = true
+	other.one(otherFlow, cam, false, 2*time.Second)
+	f.relay(2 * time.Second)
+	require.Len(t, conns[0].sent, 3)
+	local.close()
+	other.close()
 }
 
 func boolInt(b bool) int {
@@ -301,6 +327,7 @@ func TestDirectPathAllocs(t *testing.T) {
 		run()
 	}
 	require.Zero(t, testing.AllocsPerRun(1000, run))
+	s.flush()
 	require.Equal(t, 6001, sink.n)
 }
 

@@ -19,6 +19,7 @@ func (c *Cascade) relay(src *rtpstream.Source, f *sendFlow) cascadepb.RefuseReas
 		reason = cascadepb.RefuseReason_REFUSE_REASON_TOO_FAR
 	default:
 		r.down[f] = struct{}{}
+		f.relayed = true
 	}
 	c.mu.Unlock()
 	if r != nil {

@@ -78,6 +78,9 @@ func (s *sender) write(f *sendFlow, p *rtpstream.Packet, now time.Duration) {
 		return
 	}
 	s.remind(now)
+	if f.relayed && s.flusher != nil {
+		s.flusher.relayed.Store(true)
+	}
 	s.depart(now, f.audio || p.Marker)
 }
 

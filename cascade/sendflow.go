@@ -29,11 +29,12 @@ const mendGap = time.Second
 
 // sendFlow is a local source's way to one peer: a sink like any other. However many watch it over there, it is one.
 type sendFlow struct {
-	id     uint32
-	room   mesh.RoomName
-	source mesh.SourceID
-	audio  bool
-	link   *link
+	id      uint32
+	room    mesh.RoomName
+	source  mesh.SourceID
+	audio   bool
+	relayed bool // it is carried on from another node
+	link    *link
 
 	sub       *rtpstream.Subscription
 	sparse    bool          // the peer understands that packets were left out on purpose
