@@ -55,7 +55,7 @@ func TestWhatIsAskedForIsEnough(t *testing.T) {
 				c.dec.hopeless(tr, 0, c.dec.overdue())
 			}
 			var got []inbound
-			for _, seq := range tr.collect(ms, 150*ms, true, nil) {
+			for _, seq := range tr.collect(ms, 150*ms, fecWait, nil) {
 				asked++
 				c.dec.put(seq, &sent[seq-b.base], ms)
 			}

@@ -45,6 +45,9 @@ func fecTable() (t [256][256]byte) {
 // coefficient is what packet c of a block is multiplied with in its parity symbol r.
 func (k fecCode) coefficient(r, c int) byte { return reedsolomon.Inv(byte(k.packets+r) ^ byte(c)) }
 
+// inverse of an element other than zero.
+func inverse(v byte) byte { return reedsolomon.Inv(v) }
+
 // fecMatrix is a square part of the Cauchy matrix, to be inverted.
 type fecMatrix [fecMaxParity][fecMaxParity]byte
 

@@ -31,6 +31,7 @@ type fecDecoder struct {
 	slots  []fecSlot     // by link sequence number; nil until there is parity
 	blocks [fecBlocks]fecBlock
 	turn   int // block to be taken next
+	slide  equations
 
 	inverse  fecMatrix
 	missing  []int
@@ -390,6 +391,7 @@ func (d *fecDecoder) clear() {
 		}
 	}
 	d.slots, d.last = nil, 0
+	d.slide.clear()
 	for i := range d.blocks {
 		d.blocks[i].clear()
 	}

@@ -52,6 +52,11 @@ func (p fecPlan) age() time.Duration {
 	return fecAge - time.Duration(p.bursty()*float64(fecAge-fecBurstAge))
 }
 
+// window is how long a sliding window is.
+func (p fecPlan) window() time.Duration {
+	return slideAge - time.Duration(p.bursty()*float64(slideAge-slideBurstAge))
+}
+
 // spread is over what time the parity of a block leaves.
 func (p fecPlan) spread() time.Duration {
 	return fecSpread + time.Duration(p.bursty()*float64(fecBurstSpread-fecSpread))
@@ -90,7 +95,7 @@ type pathLoss struct {
 
 const (
 	pathKeep   = 0.99
-	pathWorse  = 2.5 // standard deviations that a report may be above the mean
+	pathWorse  = 3.0 // standard deviations that a report may be above the mean
 	pathBetter = 4   // … below it
 	fewPackets = 100
 )
@@ -111,7 +116,7 @@ func (p *pathLoss) reckon(loss, burst float64, sent uint64, now time.Duration) (
 		return 0, 1
 	}
 	loss = p.lost / p.packets
-	return loss + 0.8*math.Sqrt(loss/max(p.packets, fewPackets)), p.lost / p.bursts // there may be more than there were
+	return loss + 0.6*math.Sqrt(loss/max(p.packets, fewPackets)), p.lost / p.bursts // there may be more than there were
 }
 
 // learned is the mean, once the path is known.
@@ -144,7 +149,7 @@ func (m *lossMeter) round(packets, lost, bursts uint64) {
 		return
 	}
 	m.packets = m.packets*meterKeep + float64(packets)
-	m.lost = m.lost*meterKeep + float64(lost)
+	m.lost = max(0, m.lost*meterKeep+float64(int64(lost))) // what was taken for lost may have come
 	m.bursts = m.bursts*meterKeep + float64(int64(bursts)) // two runs may have become one
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
@@ -274,7 +275,7 @@ func TestLadder(t *testing.T) {
 	require.True(t, newLadder(fecPlan{}).fits(fecPlan{}))
 }
 
-// TestResidualLossOfTheCode runs the code alone over a lossy path, with the packets of cameras and microphones and parity
+// TestResidualLossOfTheCode runs the code of blocks alone, which the release before gets, over a lossy path, with the packets of cameras and microphones and parity
 // symbols one by one between the packets of the next block. Any block code with 20 parity for 100 packets leaves 0.65 % of 5 % in bursts
 // of 4.
 func TestResidualLossOfTheCode(t *testing.T) {
@@ -498,14 +499,15 @@ func FuzzSymbol(f *testing.F) {
 	})
 }
 
-// A release that does not know FEC gets no parity frames and no longer probes, and what it lost by NACK.
-func TestPeerWithoutFECGetsNone(t *testing.T) {
-	s, lanes, f, cam := newTestSender(t, 2)
-	for _, fec := range []bool{false, true} {
-		known := uint32(0)
-		if fec {
-			known = features
-		}
+// A release that does not know FEC gets no parity frames and no longer probes, and what it lost by NACK; one that knows
+// it gets the frames it knows.
+func TestPeerGetsTheParityItKnows(t *testing.T) {
+	const sliding = uint32(cascadepb.Feature_FEATURE_SLIDING)
+	const compact = uint32(cascadepb.Feature_FEATURE_COMPACT)
+	for known, want := range map[uint32]uint8{
+		0: 0, sliding: 0, features: frameSliding, features &^ sliding: frameGraded, features &^ sliding &^ compact: frameParity,
+	} {
+		s, lanes, f, cam := newTestSender(t, 2)
 		s.adapt(150*ms, 0.05, 4, known, 10*ms)
 		now := 10 * ms
 		for range 300 {
@@ -517,12 +519,12 @@ func TestPeerWithoutFECGetsNone(t *testing.T) {
 				for len(b) > 0 {
 					fr, rest, err := nextFrame(b)
 					require.NoError(t, err)
-					require.True(t, fec || fr.kind != frameParity && fr.kind != frameGraded)
+					require.True(t, !fr.parity() || fr.kind == want)
 					b = rest
 				}
 			}
 		}
-		require.Equal(t, fec, s.stats.parity.Load() > 0)
+		require.Equal(t, want > 0, s.stats.parity.Load() > 0)
+		s.close()
 	}
-	s.close()
 }

@@ -32,6 +32,7 @@ const (
 	frameGraded   = 9  // a symbol of a graded block
 	frameVideo    = 10 // a whole RTP packet of video behind a short header
 	frameAudio    = 11 // the same of audio
+	frameSliding  = 12 // a symbol of a sliding window
 
 	frameHeadBytes = 3 // octet and length
 )
@@ -58,7 +59,9 @@ func (f *frame) media() bool {
 }
 
 // parity reports whether the frame makes up for lost ones.
-func (f *frame) parity() bool { return f.kind == frameParity || f.kind == frameGraded }
+func (f *frame) parity() bool {
+	return f.kind == frameParity || f.kind == frameGraded || f.kind == frameSliding
+}
 
 // short reports whether the frame has a short header.
 func (f *frame) short() bool { return f.kind == frameVideo || f.kind == frameAudio }
@@ -74,7 +77,7 @@ func nextFrame(b []byte) (f frame, rest []byte, err error) {
 	if head>>6 != frameVersion || f.r && !f.short() {
 		return f, nil, errFrameVersion
 	}
-	if f.kind < frameMedia || f.kind > frameAudio {
+	if f.kind < frameMedia || f.kind > frameSliding {
 		return f, nil, errFrameType
 	}
 	if head&2 == 0 {

@@ -2,6 +2,7 @@ package cascade
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
@@ -16,14 +17,21 @@ type parityHeader struct {
 	Index   int    // of this symbol, from 0
 	Parity  int    // symbols of the block, 1 to 40; graded to 64
 	Graded  bool   // symbols are of different lengths, and of the wider code
+
+	Sliding bool          // instead of a block, what is protected is a window that moves on; no Parity
+	Span    time.Duration // … and how long a packet stays in it, to a millisecond, 1 to 255
 }
 
 // kind is the type of frame.
 func (h *parityHeader) kind() uint8 {
-	if h.Graded {
+	switch {
+	case h.Sliding:
+		return frameSliding
+	case h.Graded:
 		return frameGraded
+	default:
+		return frameParity
 	}
-	return frameParity
 }
 
 func (h *parityHeader) code() fecCode {
@@ -42,13 +50,20 @@ func (h *parityHeader) code() fecCode {
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //	|          base: first link sequence number of the block        |
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//	|  packets − 1  |     index     |    parities   |  symbol bytes …
+//	|  packets − 1  |     index     | parities/span |  symbol bytes …
+//
+// Of a sliding window the index goes round 256, and in place of the number of symbols there is how many milliseconds a
+// packet stays in it: that long after it, symbols that cover it may come. Only a peer that greeted with FEATURE_SLIDING gets one.
 //
 // Only a peer that greeted with FEATURE_FEC gets one, and a graded one only with FEATURE_COMPACT. All symbols of a block
 // are of one length, or graded: of lengths of their own, each cut where fewer symbols are enough.
 func appendParity(b []byte, h parityHeader, symbol []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, h.Base)
-	b = append(b, byte(h.Packets-1), byte(h.Index), byte(h.Parity))
+	last := byte(h.Parity)
+	if h.Sliding {
+		last = byte(h.Span / time.Millisecond)
+	}
+	b = append(b, byte(h.Packets-1), byte(h.Index), last)
 	return append(b, symbol...)
 }
 
@@ -61,6 +76,14 @@ func parseParity(f frame) (h parityHeader, symbol []byte, err error) {
 	h = parityHeader{
 		Base: binary.BigEndian.Uint32(body), Packets: int(body[4]) + 1, Index: int(body[5]), Parity: int(body[6]),
 		Graded: f.kind == frameGraded,
+	}
+	if f.kind == frameSliding {
+		h.Parity, h.Sliding, h.Span = 0, true, time.Duration(body[6])*time.Millisecond
+		symbol = body[parityHeaderBytes:]
+		if h.Packets > fecMaxPackets || h.Span == 0 || len(symbol) > fecSymbolMax {
+			return h, nil, errFrameField
+		}
+		return h, symbol, nil
 	}
 	code := h.code()
 	symbol = body[parityHeaderBytes:]

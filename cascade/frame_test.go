@@ -249,7 +249,7 @@ func FuzzFrame(f *testing.F) {
 				require.NoError(t, err)
 				require.Equal(t, h, h2)
 				require.Equal(t, rtp, rtp2)
-			case frameParity, frameGraded:
+			case frameParity, frameGraded, frameSliding:
 				if h, symbol, err := parseParity(fr); err == nil {
 					require.Equal(t, fr.body, appendParity(nil, h, symbol))
 				}
@@ -297,6 +297,16 @@ func FuzzReceive(f *testing.F) {
 	f.Add(append(appendFrameHead(nil, frameParity, len(liar), true), liar...))
 	liar = appendParity(nil, parityHeader{Base: 1, Packets: 192, Index: 63, Parity: 64}, []byte{0x84, 0xff, 1})
 	f.Add(append(appendFrameHead(nil, frameGraded, len(liar), true), liar...))
+	window := parityHeader{Base: 1, Packets: 2, Sliding: true, Span: 50 * ms}
+	both := appendMedia(nil, &mediaHeader{Flow: 1, LinkSeq: 1, Class: classBase}, half, false)
+	for c := range symbol { // of packet 2, which is missing
+		symbol[c] = 0xa5
+	}
+	sliding := appendParity(nil, window, symbol)
+	both = append(append(both, appendFrameHead(nil, frameSliding, len(sliding), false)...), sliding...)
+	window.Index, window.Packets = 255, 192
+	sliding = appendParity(nil, window, symbol[:1])
+	f.Add(append(append(both, appendFrameHead(nil, frameSliding, len(sliding), true)...), sliding...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var pool rtpstream.Pool
 		var stats counters

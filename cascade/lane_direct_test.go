@@ -118,7 +118,7 @@ func TestDirectDatagramsParse(t *testing.T) {
 				fr, rest, err := nextFrame(b)
 				require.NoError(t, err)
 				switch fr.kind {
-				case frameParity, frameGraded:
+				case frameParity, frameGraded, frameSliding:
 					_, _, err = parseParity(fr)
 				case frameAnswer:
 					control++

@@ -141,7 +141,7 @@ func (s *stage) got(c *fakeConn, f frame) {
 		var entries [maxNackEntries]nackEntry
 		n, _ := parseNack(f.body, &entries)
 		s.nacked.Add(int64(n))
-	case frameParity, frameGraded:
+	case frameParity, frameGraded, frameSliding:
 		s.parity.Add(1)
 	}
 }

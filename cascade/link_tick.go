@@ -240,7 +240,7 @@ func (t *ticker) second(now time.Duration) {
 	l.peer.stats.repaired.Add(r.repaired - t.last.repaired)
 	l.peer.stats.lost.Add(r.lost - t.last.lost)
 	n := float64(max(1, r.expected-t.last.expected)) // a second without packets is one without loss
-	smooth(&l.lossIn, float64(r.missed-t.last.missed)/n)
+	smooth(&l.lossIn, max(0, float64(int64(r.missed-t.last.missed)))/n)
 	smooth(&l.lossRepaired, float64(r.lost-t.last.lost)/n)
 	t.last = r
 	if path, known := l.tx.learned(now); known {

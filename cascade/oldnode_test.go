@@ -188,7 +188,7 @@ func (o *oldNode) addLane(c MediaConn) {
 
 // missing is the body of a NACK for every gap, empty without. o.mu is held.
 func (o *oldNode) missing() (body []byte) {
-	for seq := uint32(1); seq < o.highest && len(body) < 30*8; seq++ {
+	for seq := uint32(1); seq <= o.highest && len(body) < 30*8; seq++ {
 		if _, ok := o.symbols[seq]; !ok {
 			body = binary.BigEndian.AppendUint32(body, seq)
 			body = binary.BigEndian.AppendUint32(body, 0)
@@ -251,6 +251,7 @@ func (o *oldNode) frame(c *fakeConn, kind byte, body []byte) error {
 		if len(body) != 14 && (len(body) != 15 || body[14] == 0 || o.features&1 == 0) {
 			return fmt.Errorf("probe of %d bytes", len(body))
 		}
+		o.look(func() { o.highest = max(o.highest, binary.BigEndian.Uint32(body[8:])) }) // the last packet may be the lost one
 		return c.SendDatagram(oldFrame(oldAnswer, body[:8], true))
 	case oldAnswer:
 		if len(body) != 8 {

@@ -31,7 +31,9 @@ type outgoingRepair struct {
 	copying bool          // of audio
 	bursts  bool          // losses come in bursts: what is asked for is sent twice
 	told    time.Duration // what due returned last: earlier, and the ticker has to know
+	sliding bool          // … and windows that slide
 	enc     fecEncoder
+	slide   slidingEncoder
 	parity  ring[item]     // queued is when each is due at the latest
 	copies  ring[sendCopy] // of audio, the oldest first
 	again   ring[sendCopy] // of retransmissions, the oldest first
@@ -73,9 +75,13 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, 
 		code = gradedCode
 	}
 	r.ladder = ladder
-	r.enc.follow(ladder, code)
+	if r.sliding = features&uint32(cascadepb.Feature_FEATURE_SLIDING) != 0; r.sliding {
+		r.slide.follow(ladder)
+	} else {
+		r.enc.follow(ladder, code)
+	}
 	r.bursts = plan.bursty() > 0
-	r.copying = copying && !plan.single() && (!code.graded || r.enc.usual < copyFewer)
+	r.copying = copying && !plan.single() && (!code.graded || max(r.enc.usual, r.slide.planned) < copyFewer)
 	return loss
 }
 
@@ -97,6 +103,10 @@ func (s *sender) protect(it *item, now time.Duration) {
 		r.enc.add(it.seq, &h, it.rtp(), now)
 	}
 	s.mend(now, 1)
+	if r.slide.wanted() { // what leaves now has no symbol that leaves before it
+		h := it.header()
+		r.slide.add(it.seq, &h, it.rtp(), now)
+	}
 	s.remind(now)
 }
 
@@ -130,8 +140,29 @@ func (s *sender) mend(now time.Duration, spare int) {
 		s.put(it, nil, now)
 		spare--
 	}
+	s.slideOn(now)
 	s.repeatDue(&r.copies, &s.stats.copies, now)
 	s.repeatDue(&r.again, &s.stats.retransmissions, now)
+}
+
+// slideOn sends the symbols of the sliding window that are due.
+func (s *sender) slideOn(now time.Duration) {
+	r := &s.repair
+	if !r.slide.wanted() {
+		return
+	}
+	for now >= r.slide.due && r.slide.planned > 0 && s.room(now, false) && s.pace.ready(now, false) {
+		h, symbol, ok := r.slide.symbol(now)
+		if !ok {
+			continue
+		}
+		pkt := r.pool.Get()
+		it := item{pkt: pkt, half: halfParity, kind: frameSliding, class: classRest, queued: now}
+		it.size = len(appendParity(pkt.Buffer()[:0], h, symbol))
+		s.cache.spend(it.size)
+		s.stats.parity.Add(1)
+		s.put(it, nil, now)
+	}
 }
 
 // repeatDue sends what is due of packets to be sent once more.
@@ -172,7 +203,7 @@ func (s *sender) endBlock(now time.Duration) {
 		body := appendParity(pkt.Buffer()[:0], h, r.enc.rows[i][:r.enc.sizes[i]])
 		s.cache.spend(len(body))
 		r.parity.push(item{
-			pkt: pkt, half: halfParity, graded: h.Graded, size: len(body), class: classRest,
+			pkt: pkt, half: halfParity, kind: h.kind(), size: len(body), class: classRest,
 			queued: now + spread*time.Duration(i+1)/time.Duration(h.Parity),
 		})
 	}
@@ -197,6 +228,9 @@ func (s *sender) dueLocked(now time.Duration) time.Duration {
 	}
 	if r.parity.n > 0 {
 		due = min(due, max(r.parity.peek().queued, paced))
+	}
+	if at := r.slide.timer(); at < never {
+		due = min(due, max(at, paced))
 	}
 	for _, q := range [...]*ring[sendCopy]{&r.copies, &r.again} {
 		if q.n > 0 {

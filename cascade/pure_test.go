@@ -15,19 +15,19 @@ func TestTrackerFindsLossAfterTheReorderWindow(t *testing.T) {
 		_, fresh := tr.received(s, false, 0)
 		require.True(t, fresh)
 	}
-	require.Empty(t, tr.collect(4*ms, 50*ms, false, nil), "lanes overtake each other")
+	require.Empty(t, tr.collect(4*ms, 50*ms, 0, nil), "lanes overtake each other")
 	_, fresh := tr.received(5, false, 4*ms) // late by itself
 	require.True(t, fresh)
-	first := tr.collect(10*ms, 50*ms, false, nil)
+	first := tr.collect(10*ms, 50*ms, 0, nil)
 	require.Equal(t, []uint64{tr.base + 3, tr.base + 6}, first)
-	require.Empty(t, tr.collect(60*ms, 50*ms, false, nil), "not again within a round trip and a quarter")
-	require.Equal(t, first, tr.collect(75*ms, 50*ms, false, nil))
+	require.Empty(t, tr.collect(60*ms, 50*ms, 0, nil), "not again within a round trip and a quarter")
+	require.Equal(t, first, tr.collect(75*ms, 50*ms, 0, nil))
 	_, fresh = tr.received(3, true, 80*ms)
 	require.True(t, fresh)
 	_, fresh = tr.received(3, true, 90*ms)
 	require.False(t, fresh, "a duplicate")
 	require.EqualValues(t, 1, tr.repaired)
-	tr.collect(501*ms, 50*ms, false, nil)
+	tr.collect(501*ms, 50*ms, 0, nil)
 	require.False(t, tr.pending(), "given up after the deadline")
 	require.EqualValues(t, 1, tr.lost)
 	require.EqualValues(t, 2, tr.missed)
@@ -53,7 +53,7 @@ func TestTrackerAsksAFewTimesOnly(t *testing.T) {
 	tr.received(2, false, 0)
 	asked := 0
 	for now := time.Duration(0); now < 4*time.Second; now += 5 * ms {
-		asked += len(tr.collect(now, 10*ms, false, nil))
+		asked += len(tr.collect(now, 10*ms, 0, nil))
 	}
 	require.Equal(t, maxNacks, asked)
 }
@@ -69,7 +69,7 @@ func TestTrackerIsBounded(t *testing.T) {
 	require.LessOrEqual(t, len(tr.missing), maxMissing)
 	tr.announced(1<<31+20000, 0)
 	require.LessOrEqual(t, len(tr.missing), maxMissing)
-	tr.collect(time.Second, 0, false, nil)
+	tr.collect(time.Second, 0, 0, nil)
 	require.False(t, tr.pending())
 }
 
@@ -78,9 +78,9 @@ func TestTrackerOverTheWrap(t *testing.T) { // RFC 3550 A.1
 	tr.received(1, false, 0)
 	tr.received(1<<31-1, false, 0)
 	tr.received(1<<32-2, false, 0)
-	tr.collect(time.Second, 0, false, nil)
+	tr.collect(time.Second, 0, 0, nil)
 	tr.received(1, false, 2*time.Second) // 2³²+1: 2³²−1 and 2³² are missing
-	require.Equal(t, []uint64{tr.highest - 2, tr.highest - 1}, tr.collect(2*time.Second+10*ms, 0, false, nil))
+	require.Equal(t, []uint64{tr.highest - 2, tr.highest - 1}, tr.collect(2*time.Second+10*ms, 0, 0, nil))
 }
 
 func TestReassemblerJoinsOnlyWhatFits(t *testing.T) {
@@ -233,4 +233,25 @@ func TestConfigReportsEveryProblem(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, key)
 	}
+}
+
+func TestTrackerForgivesWhatWasOnlyOvertaken(t *testing.T) {
+	tr := newTracker(500 * ms)
+	for _, s := range []uint32{1, 5} {
+		tr.received(s, false, 0)
+	}
+	for _, s := range []uint32{2, 3, 4} { // parity came first
+		tr.received(s, true, ms)
+	}
+	require.EqualValues(t, []uint64{3, 1}, []uint64{tr.missed, tr.bursts})
+	_, fresh := tr.received(3, false, 2*ms)
+	require.False(t, fresh)
+	require.EqualValues(t, []uint64{2, 2}, []uint64{tr.missed, tr.bursts})
+	tr.received(3, false, 3*ms)
+	tr.received(2, true, 3*ms)
+	require.EqualValues(t, []uint64{2, 2}, []uint64{tr.missed, tr.bursts}, "once, and not for what was sent again")
+	for _, s := range []uint32{2, 4} {
+		tr.received(s, false, 4*ms)
+	}
+	require.EqualValues(t, []uint64{0, 0}, []uint64{tr.missed, tr.bursts})
 }

@@ -179,7 +179,7 @@ func (r *receiver) watch(due time.Duration) {
 
 // deliver deals with what came in. The turn is the caller's, here and below.
 func (r *receiver) deliver(in *inbound) {
-	if in.parity.Parity != 0 {
+	if in.parity.Packets != 0 {
 		r.restore(in)
 		return
 	}
@@ -199,6 +199,9 @@ func (r *receiver) deliver(in *inbound) {
 			if b := r.fec.of(seq); b != nil {
 				restored = r.fec.restore(b, in.at)
 			}
+		}
+		if len(restored) == 0 && len(r.fec.slide.all) > 0 {
+			restored = r.fec.came(seq, in.at)
 		}
 	}
 	if fresh && in.h.Total != 0 {
@@ -230,7 +233,12 @@ func (r *receiver) restore(in *inbound) {
 	base := r.track.extend(in.parity.Base)
 	var restored []inbound
 	hopeless := false
-	if base > r.track.base {
+	switch {
+	case base <= r.track.base:
+	case in.parity.Sliding:
+		r.track.announced(in.parity.Base+uint32(in.parity.Packets)-1, in.at)
+		restored = r.fec.slid(base, &in.parity, in.pkt.Buffer()[:in.size], r.track, in.at)
+	default:
 		r.track.announced(in.parity.Base+uint32(in.parity.Packets)-1, in.at) // all of the block has been sent
 		b := r.fec.take(base, &in.parity, in.pkt, in.size, in.at)
 		if b != nil {
@@ -338,7 +346,15 @@ func (r *receiver) collect(now, rtt time.Duration, out []uint64) (ask []uint64, 
 			due = r.fec.overdue()
 		}
 	}
-	out = r.track.collect(now, rtt, fec, out)
+	var parity time.Duration
+	switch {
+	case !fec:
+	case r.fec.slide.wait > 0:
+		parity = r.fec.slide.wait
+	default:
+		parity = fecWait
+	}
+	out = r.track.collect(now, rtt, parity, out)
 	if !r.track.pending() {
 		return out, never, fec
 	}

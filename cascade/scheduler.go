@@ -26,7 +26,7 @@ type item struct {
 	withheld       uint8 // packets of the stream right before this one that were left out on purpose
 	compact        bool  // the peer takes short headers
 	half           uint8 // 0 whole, 1 first, 2 second half; no RTP packet at all: 3 a parity symbol, 4 padding
-	graded         bool  // of a parity symbol: of a graded block
+	kind           uint8 // of a parity symbol: its frame
 	size           int   // of these: bytes of its frame's body, which are at the front of the buffer
 	avoid          *lane // of a retransmission: the lane it was lost on
 	queued         time.Duration

@@ -318,7 +318,7 @@ func TestSharedDatagramsParse(t *testing.T) {
 			for len(b) > 0 {
 				fr, rest, err := nextFrame(b)
 				require.NoError(t, err)
-				if fr.kind == frameGraded {
+				if fr.parity() {
 					_, _, err = parseParity(fr)
 				} else {
 					var h mediaHeader

@@ -282,8 +282,7 @@ func (s *sender) fill(l *lane, b []byte, now time.Duration) ([]byte, bool) {
 func (it *item) append(b []byte, last bool) []byte {
 	switch it.half {
 	case halfParity:
-		h := parityHeader{Graded: it.graded}
-		return append(appendFrameHead(b, h.kind(), it.size, last), it.rtp()...)
+		return append(appendFrameHead(b, it.kind, it.size, last), it.rtp()...)
 	case halfPadding:
 		return append(appendFrameHead(b, framePadding, it.size, last), it.rtp()...)
 	}

@@ -88,6 +88,9 @@ func (t *tracker) received(seq32 uint32, retransmission bool, now time.Duration)
 	}
 	slot := &t.slots[seq%trackerSlots]
 	if slot.seq != seq || slot.state == slotReceived {
+		if slot.seq == seq && slot.loss && !retransmission { // only overtaken by what made up for it
+			t.unmarkLost(seq)
+		}
 		return seq, false
 	}
 	if slot.state == slotMissing {
@@ -103,6 +106,12 @@ func (t *tracker) received(seq32 uint32, retransmission bool, now time.Duration)
 	}
 	slot.state = slotReceived
 	return seq, true
+}
+
+// has reports whether a packet has come.
+func (t *tracker) has(seq uint64) bool {
+	slot := &t.slots[seq%trackerSlots]
+	return seq <= t.highest && slot.seq == seq && slot.state == slotReceived
 }
 
 // announced notes the highest number the peer says it has sent: what lies between is missing.
@@ -171,12 +180,26 @@ func (t *tracker) markLost(seq uint64) {
 	}
 	slot.loss = true
 	t.missed++
+	t.bursts += t.runs(seq)
+}
+
+// unmarkLost takes that back.
+func (t *tracker) unmarkLost(seq uint64) {
+	t.slots[seq%trackerSlots].loss = false
+	t.missed--
+	t.bursts -= t.runs(seq)
+}
+
+// runs is how many more runs of lost packets there are with one packet than without it, modulo 2⁶⁴.
+func (t *tracker) runs(seq uint64) uint64 {
 	before, after := &t.slots[(seq-1)%trackerSlots], &t.slots[(seq+1)%trackerSlots]
 	switch a, b := before.seq == seq-1 && before.loss, after.seq == seq+1 && after.loss; {
 	case a && b:
-		t.bursts--
+		return ^uint64(0)
 	case !a && !b:
-		t.bursts++
+		return 1
+	default:
+		return 0
 	}
 }
 
@@ -202,16 +225,17 @@ func (t *tracker) asks(seq uint64) bool {
 	return slot.seq == seq && slot.ask
 }
 
-// collect appends to out what has to be asked for now, ascending, and gives up what is too old. With fec set, what is
-// missing may still come from parity.
-func (t *tracker) collect(now, rtt time.Duration, fec bool, out []uint64) []uint64 {
+// collect appends to out what has to be asked for now, ascending, and gives up what is too old. What is
+// missing may come from parity for some time, 0 when there is none.
+func (t *tracker) collect(now, rtt, parity time.Duration, out []uint64) []uint64 {
 	wait := t.window()
+	fec := parity > 0
 	if fec {
-		wait = max(wait, fecWait)
+		wait = max(wait, parity)
 	}
 	gap := max(minNackGap, rtt+rtt/4)
 	keep := t.missing[:0]
-	t.due = now + repairTick
+	t.due = never
 	for _, seq := range t.missing {
 		slot := &t.slots[seq%trackerSlots]
 		if slot.seq != seq { // overrun: a thousand newer packets are here, the sender has forgotten it as well
@@ -241,10 +265,14 @@ func (t *tracker) collect(now, rtt time.Duration, fec bool, out []uint64) []uint
 			out = append(out, seq)
 		}
 		switch {
-		case slot.nacks == 0 && slot.ask:
+		case slot.nacks == 0 && !slot.ask:
+			t.due = min(t.due, slot.since+wait)
+		case slot.nacks == 0:
 			t.due = min(t.due, slot.since+t.lateness)
-		case fec && slot.nacks > 0 && slot.nacks < nackTimes:
+		case fec && slot.nacks < nackTimes:
 			t.due = min(t.due, slot.asked+nackAgain)
+		default:
+			t.due = min(t.due, now+repairTick)
 		}
 		keep = append(keep, seq)
 	}

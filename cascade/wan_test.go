@@ -254,18 +254,28 @@ func TestRepairOverAnOcean(t *testing.T) {
 		},
 		"bursts": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6},
-			wanBounds{0.008, 0.003, 0.0002, 0.225},
+			wanBounds{0.004, 0.002, 0.0002, 0.225},
 			wanBounds{0.014, 0.008, 0.0025, 0.23},
 		},
 		"frames": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6, frames: true, machine: true},
-			wanBounds{0.008, 0.003, 0.00005, 0.225},
+			wanBounds{0.004, 0.003, 0.00005, 0.225},
 			wanBounds{0.014, 0.008, 0.0003, 0.23},
+		},
+		"random frames": {
+			wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 20e6, frames: true, machine: true},
+			wanBounds{0.0001, 0.0001, 0.00001, 0.083},
+			wanBounds{0.0008, 0.002, 0.0001, 0.09},
+		},
+		"small": {
+			wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 2e6, frames: true, machine: true},
+			wanBounds{0.0006, 0.0003, 0.0001, 0.2},
+			wanBounds{0.002, 0.004, 0.0005, 0.205},
 		},
 		"clean": {
 			wan{rtt: 150 * ms, rate: 20e6},
 			wanBounds{0, 0, 0, 0.002},
-			wanBounds{0, 0, 0, 0.014},
+			wanBounds{0, 0, 0, 0.012},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

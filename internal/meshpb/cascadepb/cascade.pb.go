@@ -39,17 +39,20 @@ const (
 	Feature_FEATURE_COMPACT Feature = 16
 	// LinkState.
 	Feature_FEATURE_LINK_STATE Feature = 64
+	// Parity symbols that cover a sliding window.
+	Feature_FEATURE_SLIDING Feature = 128
 )
 
 // Enum value maps for Feature.
 var (
 	Feature_name = map[int32]string{
-		0:  "FEATURE_UNSPECIFIED",
-		1:  "FEATURE_FEC",
-		2:  "FEATURE_RATE",
-		8:  "FEATURE_WITHHELD",
-		16: "FEATURE_COMPACT",
-		64: "FEATURE_LINK_STATE",
+		0:   "FEATURE_UNSPECIFIED",
+		1:   "FEATURE_FEC",
+		2:   "FEATURE_RATE",
+		8:   "FEATURE_WITHHELD",
+		16:  "FEATURE_COMPACT",
+		64:  "FEATURE_LINK_STATE",
+		128: "FEATURE_SLIDING",
 	}
 	Feature_value = map[string]int32{
 		"FEATURE_UNSPECIFIED": 0,
@@ -58,6 +61,7 @@ var (
 		"FEATURE_WITHHELD":    8,
 		"FEATURE_COMPACT":     16,
 		"FEATURE_LINK_STATE":  64,
+		"FEATURE_SLIDING":     128,
 	}
 )
 
@@ -2061,14 +2065,15 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLaneHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x06R\asession\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index*\x88\x01\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index*\x9e\x01\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFEATURE_FEC\x10\x01\x12\x10\n" +
 	"\fFEATURE_RATE\x10\x02\x12\x14\n" +
 	"\x10FEATURE_WITHHELD\x10\b\x12\x13\n" +
 	"\x0fFEATURE_COMPACT\x10\x10\x12\x16\n" +
-	"\x12FEATURE_LINK_STATE\x10@*\xb0\x02\n" +
+	"\x12FEATURE_LINK_STATE\x10@\x12\x14\n" +
+	"\x0fFEATURE_SLIDING\x10\x80\x01*\xb0\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLOSE_REASON_SHUTDOWN\x10\x01\x12\x15\n" +
