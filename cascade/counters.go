@@ -11,7 +11,7 @@ const (
 	dropFrameRest                     // its frame had lost a packet already
 	dropLaneDown                      // its lane died under it, or there was no lane
 	dropTooLarge                      // does not fit a lane's datagram
-	dropFlowClosed                    // its flow ended while it waited
+	dropFlowClosed                    // its flow, or its encoding, ended while it waited
 	dropUnknownFlow                   // came in for a flow this node does not have
 	dropDuplicate                     // came in a second time
 	dropRecvFull                      // the receive side was too slow

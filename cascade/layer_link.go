@@ -184,7 +184,7 @@ func (t *ticker) planLayers(now time.Duration) {
 	audio := Bitrate(0)
 	for i, f := range served {
 		lf := &y.flows[i]
-		f.restrict(limits[i], lf.short() && !limits[i].less(lf.full()))
+		f.restrict(limits[i], lf.short() && !limits[i].less(lf.full()), state.shed)
 		t.tellLimit(f)
 		if f.audio {
 			audio += Bitrate(lf.cost(layerEverything) * (1 + y.repair))

@@ -18,6 +18,8 @@ const (
 	layerStep       = 250 * time.Millisecond // between steps up
 	layerStepMost   = 4 * time.Second        // the same after steps that had to be taken back
 	layerTakenBack  = 2 * time.Second        // a step down so soon after one up takes it back
+	layerKeyframe   = 200 * time.Millisecond // worth of an encoding is the keyframe it begins with …
+	layerKeyframes  = 60 * time.Millisecond  // … and worth of the budget are those of one step
 	layerGuess      = 150e3                  // bits per second of a smallest encoding that was never seen …
 	layerGuessTimes = 4                      // … and how much larger each is than the one below
 )
@@ -144,24 +146,26 @@ func (f *layerFlow) more(e int, m uint8) bool {
 	return false
 }
 
+// whole is what all layers of an encoding take, 0 when it was never seen.
+func (f *layerFlow) whole(e int) (sum float64) {
+	for _, r := range f.rates[e] {
+		sum += r
+	}
+	for _, r := range f.uppers[e] {
+		sum += r
+	}
+	return sum
+}
+
 // rate is what a layer takes, by guess when its encoding was never seen.
 func (f *layerFlow) rate(e int, m uint8) float64 {
-	known := func(e int) (sum float64) {
-		for _, r := range f.rates[e] {
-			sum += r
-		}
-		for _, r := range f.uppers[e] {
-			sum += r
-		}
-		return sum
-	}
-	if known(e) > 0 || m > 0 {
+	if f.whole(e) > 0 || m > 0 {
 		return f.rates[e][m]
 	}
 	guess := 0.0
 	for below := range e {
-		if guess *= layerGuessTimes; known(below) > 0 {
-			guess = known(below)
+		if guess *= layerGuessTimes; f.whole(below) > 0 {
+			guess = f.whole(below)
 		} else if guess == 0 {
 			guess = layerGuess
 		}
@@ -265,7 +269,7 @@ func (p *layerPlanner) step(flows []layerFlow, budget float64, now time.Duration
 		}
 		p.upAt, p.downAt = now, now
 	case now-p.upAt >= max(p.gap, layerStep), now-p.upAt >= layerStep && plan.all < layerHeadroom*budget:
-		if p.raise(flows, limits, layerHeadroom*budget-spent) {
+		if p.raise(flows, limits, layerHeadroom*budget-spent, layerKeyframes.Seconds()*budget) {
 			if p.upAt = now; now-p.downAt > layerTakenBack {
 				p.gap /= 2
 			}
@@ -288,8 +292,11 @@ func (p *layerPlanner) step(flows []layerFlow, budget float64, now time.Duration
 	return limits
 }
 
-// raise lets each flow go up one rung, those with the least first, while there is room for it.
-func (p *layerPlanner) raise(flows []layerFlow, limits []layerLimit, room float64) (rose bool) {
+// raise lets each flow go up one rung, those with the least first, while there is room for it, and for the keyframes
+// (bits) larger encodings begin with: all at once would find the queue full. None goes more than a rung beyond what
+// another found no room for.
+func (p *layerPlanner) raise(flows []layerFlow, limits []layerLimit, room, keyframes float64) (rose bool) {
+	first, refused := true, layerEverything
 	order := make([]int, len(flows))
 	for i := range order {
 		order[i] = i
@@ -306,11 +313,23 @@ func (p *layerPlanner) raise(flows []layerFlow, limits []layerLimit, room float6
 		if !limits[i].less(flows[i].full()) {
 			continue
 		}
-		next := flows[i].above(limits[i])
-		if more := flows[i].cost(next) - flows[i].cost(limits[i]); more <= room {
+		next, keyframe := flows[i].above(limits[i]), 0.0
+		if begins := min(next.encoding, rtpstream.MaxEncodings-1); begins > limits[i].encoding {
+			keyframe = layerKeyframe.Seconds() * flows[i].whole(int(begins))
+		}
+		more := flows[i].cost(next) - flows[i].cost(limits[i])
+		switch {
+		case refused.less(next): // it is ahead of one that found no room
+		case more > room:
+			if above := flows[i].above(next); above.less(refused) {
+				refused = above
+			}
+		case keyframe > keyframes && !first: // the next step has room for it
 			room -= more
-			limits[i] = next
-			rose = true
+		default:
+			limits[i], rose = next, true
+			room, keyframes = room-more, keyframes-keyframe
+			first = first && keyframe == 0
 		}
 	}
 	return rose

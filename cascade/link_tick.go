@@ -80,7 +80,9 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 		t.nextSecond = now + time.Second
 	}
 	due = min(t.nextProbe, t.liveness(now))
-	l.tx.tick(now)
+	if l.tx.tick(now) {
+		t.planLayers(now)
+	}
 	due = min(due, l.tx.due(now), t.report(now), t.guess(now))
 	if l.tx.busy() {
 		due = min(due, now+busyTick)

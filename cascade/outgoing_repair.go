@@ -220,6 +220,9 @@ func (s *sender) due(now time.Duration) time.Duration {
 func (s *sender) dueLocked(now time.Duration) time.Duration {
 	r := &s.repair
 	due, paced := r.enc.due(), time.Duration(0)
+	if s.rate.on {
+		due = min(due, s.rate.ctl.due())
+	}
 	if !s.pace.ready(now, false) {
 		paced = s.pace.due(now)
 		if !s.sched.empty() || s.rate.on && s.rate.ctl.padding() {

@@ -56,6 +56,7 @@ type rateSample struct {
 	sent    uint64 // bytes sent before it
 	bytes   uint64 // received
 	packets uint64 // received by themselves
+	left    uint64 // bytes sent by the time the report came
 }
 
 // rateControl estimates what a link's path carries, from one direction's delay and delivery alone.
@@ -98,6 +99,7 @@ type rateControl struct {
 	acted   time.Duration // packets that left before tell nothing of the latest change
 
 	cuts   [rateCuts]time.Duration // the latest, oldest first
+	doubt  rateDoubting
 	drain  rateDraining
 	probe  rateProbe
 	shared rateSharing
@@ -129,7 +131,7 @@ func (c *rateControl) report(s rateSample, rtt, now time.Duration) {
 		c.share(rtt, now)
 	case c.probe.on:
 		c.probed(now)
-	case c.overloaded(), c.flooded():
+	case c.overloaded(), c.flooded(), c.surging():
 		if c.crowded(now) {
 			c.enterShared(now)
 		} else {
@@ -137,10 +139,11 @@ func (c *rateControl) report(s rateSample, rtt, now time.Duration) {
 		}
 	case c.phase == rateUnlimited && c.n >= rateWarm && c.queue > c.threshold() && c.lossy() && c.delivered >= rateShort*c.sent*(1-c.lossNow):
 		c.enterShared(now)
-	case c.phase == rateLimited && c.queue < rateEmpty && c.delivered > c.estimate:
-		c.estimate = c.delivered // seen to be carried
+	case c.phase == rateLimited && c.queue < rateEmpty && c.delivered > c.estimate && s.sentAt > c.acted+rateWindow:
+		c.estimate = c.delivered // seen to be carried, and not before the limit was there
 	}
 	c.policed(now)
+	c.hesitate(now)
 }
 
 // lap takes the least round trip of the last moments, whether there is media or not; 0 is not known.
@@ -275,12 +278,7 @@ func (c *rateControl) crowded(now time.Duration) bool {
 
 // congest takes what came out of the queue for what the path carries, and lets the queue empty.
 func (c *rateControl) congest(now time.Duration) {
-	back := min(c.n-1-c.busyFrom, uint64(len(c.samples))-2)
-	delivered, _, _ := c.between(max(back, 2))
-	if back < 2 {
-		delivered = c.delivered
-	}
-	estimate := max(rateTrust*delivered, rateFloor)
+	estimate := max(rateTrust*c.drawn(), rateFloor)
 	cuts, before := c.cuts, 0.0
 	if c.phase == rateLimited {
 		before = c.estimate
@@ -296,45 +294,7 @@ func (c *rateControl) congest(now time.Duration) {
 	c.drain = rateDraining{on: true, began: now, from: c.queue, gain: rateDrain, before: before, cuts: cuts}
 	c.probe.failed(now)
 	c.acted = now
-}
-
-// rateDraining is the while in which a queue is let empty.
-type rateDraining struct {
-	on    bool
-	began time.Duration
-	from  time.Duration // the queue when it began
-	gain  float64       // of the estimate that is sent meanwhile
-	again bool          // it did not empty the first time
-
-	before float64                 // the estimate before the cut, 0 for none
-	cuts   [rateCuts]time.Duration // those before
-}
-
-// drained looks whether the queue has emptied, or is not ours.
-func (c *rateControl) drained(now time.Duration) {
-	s := c.sample(0)
-	if s.sentAt < c.drain.began {
-		c.drain.from = max(c.drain.from, c.queue)
-		return
-	}
-	q := s.delay - c.base.delay()
-	switch {
-	case q < max(rateEmpty, c.threshold()/3):
-		c.drain.on = false
-	case s.sentAt-c.drain.began < 200*time.Millisecond+time.Duration(float64(c.drain.from)/(1-c.drain.gain)):
-	case c.queue > c.drain.from*6/10 && c.moved(now):
-	case c.queue > c.drain.from*6/10 && c.coarse && !c.drain.again: // the estimate was too high, perhaps
-		c.estimate = max(rateTrust*rateUse*min(c.estimate, c.delivered), rateFloor)
-		c.drain = rateDraining{on: true, began: now, from: c.queue, gain: rateDrain, again: true}
-	case c.queue > c.drain.from*6/10:
-		c.drain.on = false
-		c.enterShared(now)
-	default: // emptying, if slowly
-		c.drain.began, c.drain.from, c.drain.gain = now, c.queue, rateDrain
-		if c.delivered < rateShort*c.sent*(1-c.ownLoss) {
-			c.estimate = max(min(c.estimate, c.delivered), rateFloor)
-		}
-	}
+	c.stop(now)
 }
 
 // ratePolicing finds a limit that drops instead of queueing.
@@ -384,8 +344,10 @@ func (c *rateControl) pace() Bitrate { return max(c.paced(), Bitrate(audioRoom*c
 
 func (c *rateControl) paced() Bitrate {
 	switch {
+	case c.doubt.on, c.drain.on && c.drain.stop:
+		return rateFloor
 	case c.phase == rateUnlimited:
-		return Bitrate(max(rateOpen, 2*c.most))
+		return c.room()
 	case c.drain.on:
 		return Bitrate(c.drain.gain * c.estimate)
 	case c.probe.sending:
@@ -397,13 +359,21 @@ func (c *rateControl) paced() Bitrate {
 	}
 }
 
+// room is the rate at which what waits for the pacer will leave.
+func (c *rateControl) room() Bitrate {
+	if c.phase == rateUnlimited {
+		return Bitrate(max(rateOpen, 2*c.most))
+	}
+	return max(Bitrate(c.estimate), c.pace())
+}
+
 // budget is what media and its repair may take together; 0 is no limit.
 func (c *rateControl) budget() Bitrate {
 	switch {
 	case c.phase == rateUnlimited:
 		return 0
-	case c.drain.on && c.drain.gain < probeDrain: // what a probe left is gone before media had to wait for it
-		return Bitrate(c.drain.gain * c.estimate)
+	case c.drain.on && (c.drain.stopped || c.drain.gain < probeDrain): // what a probe left is gone before media had to wait for it
+		return Bitrate(rateDrain * c.estimate)
 	default:
 		return Bitrate(rateUse * c.estimate)
 	}

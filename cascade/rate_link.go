@@ -13,7 +13,9 @@ const (
 	rateUnreported = 500 * time.Millisecond // and two round trips: so long media flows without a report before there are guesses
 	rateResumed    = 8                      // reports in a row until they are believed in again
 	rateQueueBytes = 16 << 10
-	rateStale      = 1 << 20 // packets back that a report cannot mean any more
+	rateStale      = 1 << 20                // packets back that a report cannot mean any more
+	shedPatience   = 150 * time.Millisecond // a base layer waits so much longer for a queue to empty
+	shedRest       = 4 << 10                // bytes that wait are none
 )
 
 // linkRate is the rate of a link's outgoing half: what reports say, unwrapped and set beside what was sent. It is
@@ -34,6 +36,7 @@ type linkRate struct {
 	asked          uint64        // packets the peer was found to miss since the latest guess
 	since          time.Duration // the first packet left after the latest report, 0 for none
 	resumed        int           // reports since the latest guess
+	shed           bool          // base layers alone are let through: a queue is being emptied
 }
 
 // lapKeep is for how long the least round trip is of the last moments: some probes on some lanes, so that no noise is
@@ -83,17 +86,21 @@ func (s *sender) reported(r rateReport, rtt, now time.Duration) (less, sense boo
 	if q.resumed++; q.ctl.coarse && q.resumed < rateResumed {
 		return false, true
 	}
+	guessed := q.ctl.coarse
 	q.ctl.guessing(false, now)
 	mark, ok := q.log.find(s.next - back)
 	if !ok {
 		return false, true
+	}
+	if guessed { // what came since the reports before was guessed as well, and is in this one again
+		q.bytes, q.packets = min(q.bytes, mark.bytes), min(q.packets, s.next-back)
 	}
 	if q.laps.known {
 		rtt = q.laps.delay()
 	}
 	return s.judge(rateSample{
 		clock: q.clock, delay: q.clock - time.Duration(r.Age)*time.Microsecond - mark.at, sentAt: mark.at,
-		seq: s.next - back, sent: mark.bytes, bytes: q.bytes, packets: q.packets,
+		seq: s.next - back, sent: mark.bytes, bytes: q.bytes, packets: q.packets, left: s.drained,
 	}, rtt, now), true
 }
 
@@ -120,7 +127,7 @@ func (s *sender) guess(rtt, now time.Duration) (less bool) {
 		q.bytes += uint64(float64(mark.bytes-last.sent) * float64(n-lost) / float64(n))
 	}
 	q.asked = 0
-	return s.judge(rateSample{clock: now, delay: rtt, sentAt: now - rtt, seq: mark.seq, sent: mark.bytes, bytes: q.bytes, packets: q.packets}, rtt, now)
+	return s.judge(rateSample{clock: now, delay: rtt, sentAt: now - rtt, seq: mark.seq, sent: mark.bytes, bytes: q.bytes, packets: q.packets, left: s.drained}, rtt, now)
 }
 
 func (s *sender) judge(sample rateSample, rtt, now time.Duration) (less bool) {
@@ -129,7 +136,17 @@ func (s *sender) judge(sample rateSample, rtt, now time.Duration) (less bool) {
 	q.ctl.report(sample, rtt, now)
 	s.setPace(now)
 	after := q.ctl.budget()
-	return q.on && (phase != q.ctl.phase || after != 0 && after < before)
+	return s.shedding() || q.on && (phase != q.ctl.phase || after != 0 && after < before)
+}
+
+// shedding decides whether base layers alone are let through: while video waits for a queue to empty, and until what
+// waited has left. It reports whether that has changed. The mutex is held.
+func (s *sender) shedding() (changed bool) {
+	q := &s.rate
+	shed := q.on && q.ctl.drain.on && (q.ctl.drain.stop || q.shed && s.sched.bytes > shedRest)
+	changed = shed != q.shed
+	q.shed, s.sched.shedding = shed, shed
+	return changed
 }
 
 // limitRate begins to keep to the link's own rate; padded says whether the peer knows padding.
@@ -147,9 +164,8 @@ func (s *sender) setPace(now time.Duration) {
 		s.sched.maxBytes = s.queueBytes
 		return
 	}
-	rate := s.rate.ctl.pace()
-	s.pace.set(rate, now)
-	s.sched.maxBytes = min(max(int(float64(rate)/8*s.videoDelay.Seconds()), rateQueueBytes), s.queueBytes)
+	s.pace.set(s.rate.ctl.pace(), now)
+	s.sched.maxBytes = min(max(int(float64(s.rate.ctl.room())/8*s.videoDelay.Seconds()), rateQueueBytes), s.queueBytes)
 }
 
 // unreported reports whether media has flowed for a while of which the peer should have told.
@@ -227,6 +243,7 @@ type rateState struct {
 	phase    ratePhase
 	estimate Bitrate // 0 when there is no limit
 	budget   Bitrate // 0 when there is no limit
+	shed     bool    // base layers alone
 	queue    time.Duration
 	repair   uint64 // bytes sent so far
 	drained  uint64 // bytes sent so far, all
@@ -238,7 +255,7 @@ func (s *sender) rateState() rateState {
 	q := &s.rate
 	st := rateState{phase: rateUnlimited, queue: q.ctl.queue, repair: s.stats.overhead.Load(), drained: s.drained}
 	if q.on && q.ctl.phase != rateUnlimited {
-		st.phase, st.estimate, st.budget = q.ctl.phase, Bitrate(q.ctl.estimate), q.ctl.budget()
+		st.phase, st.estimate, st.budget, st.shed = q.ctl.phase, Bitrate(q.ctl.estimate), q.ctl.budget(), q.shed
 	}
 	return st
 }

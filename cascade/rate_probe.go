@@ -36,6 +36,7 @@ func (c *rateControl) want(all, next Bitrate) { c.wanted, c.next = float64(all),
 // tick begins a probe when one is due, and ends one whose time is over.
 func (c *rateControl) tick(now time.Duration) {
 	p := &c.probe
+	c.resume(now)
 	switch {
 	case p.on:
 		p.sending = p.sending && now-p.began < probeLong

@@ -261,7 +261,7 @@ func (s *sim) report(last rateReport, unwrapped time.Duration) {
 			}
 			s.ctl.report(rateSample{
 				clock: clock, delay: clock - time.Duration(r.Age)*time.Microsecond - m.at, sentAt: m.at,
-				seq: uint64(r.Seq), sent: m.bytes, bytes: bytes, packets: uint64(r.Packets),
+				seq: uint64(r.Seq), sent: m.bytes, bytes: bytes, packets: uint64(r.Packets), left: s.sent,
 			}, s.laps.delay(), s.now)
 			s.plan()
 			s.pump()

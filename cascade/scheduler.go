@@ -36,6 +36,11 @@ type item struct {
 // urgent reports whether the item may overtake what waits on a lane.
 func (it *item) urgent() bool { return it.class == classAudio && !it.retransmission }
 
+// stepped reports whether the item is of an encoding that has been stepped down from.
+func (it *item) stepped() bool {
+	return !it.flow.audio && !it.retransmission && !it.past && !it.flow.passes(it.pkt.Stream.Encoding)
+}
+
 // rtp is what of the packet travels in this item.
 func (it *item) rtp() []byte {
 	if it.half >= halfParity {
@@ -68,6 +73,7 @@ type scheduler struct {
 	queues   [numClasses]ring[item]
 	bytes    int
 	maxBytes int
+	shedding bool // base layers alone are let through, and wait longer
 	stats    *counters
 }
 
@@ -118,11 +124,11 @@ func (s *scheduler) pop(now time.Duration, from, to class) (it item, ok bool) {
 		for s.queues[c].n > 0 {
 			it = s.take(c)
 			switch {
-			case it.flow.closed:
+			case it.flow.closed, s.shedding && it.stepped():
 				s.drop(it, dropFlowClosed)
 			case s.pointless(&it):
 				s.drop(it, dropFrameRest)
-			case now > it.deadline:
+			case s.late(&it, now):
 				s.drop(it, dropExpired)
 			default:
 				return it, true
@@ -135,10 +141,20 @@ func (s *scheduler) pop(now time.Duration, from, to class) (it item, ok bool) {
 // expire drops what is too late at the head of each queue: deadlines of one queue hardly differ in order.
 func (s *scheduler) expire(now time.Duration, why dropReason) {
 	for c := range s.queues {
-		for s.queues[c].n > 0 && now > s.queues[c].peek().deadline {
+		for s.queues[c].n > 0 && s.late(s.queues[c].peek(), now) {
 			s.drop(s.take(class(c)), why)
 		}
 	}
+}
+
+// late reports whether nobody has a use for an item any more. While base layers alone are let through they are few, and
+// all that comes after them builds on them.
+func (s *scheduler) late(it *item, now time.Duration) bool {
+	deadline := it.deadline
+	if s.shedding && it.class == classBase {
+		deadline += shedPatience
+	}
+	return now > deadline
 }
 
 // clear drops everything.

@@ -333,8 +333,9 @@ func (s *sender) control(l *lane, frame []byte, now time.Duration) bool {
 	return true
 }
 
-// tick drops what is too late, moves packets off stalled lanes and forgets what nobody will ask for.
-func (s *sender) tick(now time.Duration) {
+// tick drops what is too late, moves packets off stalled lanes and forgets what nobody will ask for. It reports whether
+// layers are to be planned anew.
+func (s *sender) tick(now time.Duration) (changed bool) {
 	s.mu.Lock()
 	why := dropExpired
 	if len(s.lanes) == 0 {
@@ -362,8 +363,10 @@ func (s *sender) tick(now time.Duration) {
 		s.setPace(now)
 	}
 	s.pump(now)
+	changed = s.shedding()
 	s.mend(now, 0)
 	s.departNow()
+	return changed
 }
 
 // busy reports whether anything waits.

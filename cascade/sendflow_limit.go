@@ -13,6 +13,7 @@ type flowLimit struct {
 	wanted   rtpstream.Demand      // guarded by demandMu; by the far side
 	limit    layerLimit            // guarded by demandMu; by the layer budget
 	short    bool                  // guarded by demandMu; larger encodings are wanted than can come here
+	shed     bool                  // guarded by demandMu; base layers alone are let through for a moment
 	asked    rtpstream.Demand      // guarded by demandMu; of the source
 	passing  rtpstream.EncodingSet // guarded by demandMu; let through
 
@@ -34,14 +35,15 @@ func (f *sendFlow) demand(d rtpstream.Demand, replay rtpstream.EncodingSet) {
 	f.link.replan.Store(true) // the ticker looks with its next step
 }
 
-// restrict takes what the layer budget allows; short says that all that can come here is sent, and more is wanted.
-func (f *sendFlow) restrict(l layerLimit, short bool) {
+// restrict takes what the layer budget allows; short says that all that can come here is sent, and more is wanted, shed
+// that only base layers are let through for a moment: the source is not told.
+func (f *sendFlow) restrict(l layerLimit, short, shed bool) {
 	f.demandMu.Lock()
 	defer f.demandMu.Unlock()
-	if f.limit == l && f.short == short {
+	if f.limit == l && f.short == short && f.shed == shed {
 		return
 	}
-	f.limit, f.short = l, short
+	f.limit, f.short, f.shed = l, short, shed
 	f.applyLocked(0)
 }
 
@@ -115,6 +117,9 @@ func (s *sender) let(f *sendFlow, asked rtpstream.Demand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e, l := range asked.Layers {
+		if f.shed {
+			l.Temporal = 0
+		}
 		switch gate := &f.enc[e].gate; {
 		case f.passes(uint8(e)):
 			gate.Want(l)

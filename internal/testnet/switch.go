@@ -169,6 +169,16 @@ func (s *Switch) LinkStats(from, to netip.Addr) Stats {
 	return Stats{}
 }
 
+// Wait is how long a packet sent now from one host to another would wait for Link.Rate before its own turn.
+func (s *Switch) Wait(from, to netip.Addr) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p, ok := s.paths[direction{from.Unmap(), to.Unmap()}]; ok {
+		return p.shaper.Wait(time.Now())
+	}
+	return 0
+}
+
 // Close closes all endpoints and drops what is in flight. It is idempotent.
 func (s *Switch) Close() error {
 	s.mu.Lock()
