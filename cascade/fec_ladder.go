@@ -7,7 +7,8 @@ const (
 	ladderRungs = 48
 	ladderBest  = 1e-6
 	ladderStep  = 1.26
-	ladderAfter = 0.08 // a plan whose loss or burst moved by less keeps its ladder
+	ladderAfter = 0.03 // a plan whose loss moved by less keeps its ladder
+	ladderBurst = 0.08 // … and whose burst did
 )
 
 // fecLadder tells, for a path that loses packets by the Gilbert model, how many parity symbols leave which residual
@@ -61,7 +62,7 @@ func (l *fecLadder) fits(plan fecPlan) bool {
 	if l == nil || !plan.on() {
 		return l == nil && !plan.on()
 	}
-	return near(l.plan.loss, plan.loss) && near(l.plan.burst, plan.burst)
+	return within(ladderAfter, l.plan.loss, plan.loss) && within(ladderBurst, l.plan.burst, plan.burst)
 }
 
 // rungOf is the lowest rung that allows a share to be left over.
@@ -72,8 +73,8 @@ func rungOf(left float64) int {
 	return min(int(math.Ceil(math.Log(left/ladderBest)/math.Log(ladderStep))), ladderRungs-1)
 }
 
-// near reports whether two values are as good as one.
-func near(a, b float64) bool { return math.Abs(a-b) <= ladderAfter*math.Abs(a) }
+// within reports whether two values differ by no more than a share.
+func within(share, a, b float64) bool { return math.Abs(a-b) <= share*math.Abs(a) }
 
 // symbols is how many a rung wants for so many packets.
 func (l *fecLadder) symbols(rung, packets int) (n int) {

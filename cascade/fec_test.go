@@ -267,8 +267,8 @@ func TestLadder(t *testing.T) {
 				require.Less(t, got, 1.25*goal, "%v: %d symbols for %d", plan, m, n)
 			}
 		}
-		require.True(t, l.fits(fecPlan{plan.loss * 1.05, plan.burst}))
-		require.False(t, l.fits(fecPlan{plan.loss * 1.1, plan.burst}))
+		require.True(t, l.fits(fecPlan{plan.loss * 1.02, plan.burst}))
+		require.False(t, l.fits(fecPlan{plan.loss * 1.05, plan.burst}))
 		require.False(t, l.fits(fecPlan{}))
 	}
 	require.Nil(t, newLadder(fecPlan{}))
