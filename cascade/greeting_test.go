@@ -125,6 +125,18 @@ func FuzzControl(f *testing.F) {
 		{Body: &cascadepb.LinkMessage_KeyframeRequest{KeyframeRequest: &cascadepb.KeyframeRequest{FlowId: 3, Encoding: 9}}},
 		{Body: &cascadepb.LinkMessage_ClockUpdate{ClockUpdate: &cascadepb.ClockUpdate{FlowId: 1, Encoding: 2}}},
 		{Body: &cascadepb.LinkMessage_FlowRefuse{FlowRefuse: &cascadepb.FlowRefuse{FlowId: 1}}},
+		{Body: &cascadepb.LinkMessage_FlowAccept{FlowAccept: &cascadepb.FlowAccept{FlowId: 1}}},
+		{Body: &cascadepb.LinkMessage_FlowLimit{FlowLimit: &cascadepb.FlowLimit{FlowId: 1, Encodings: 1}}},
+		{Body: &cascadepb.LinkMessage_FlowClose{FlowClose: &cascadepb.FlowClose{FlowId: 3}}},
+		{Body: &cascadepb.LinkMessage_SourceEnded{SourceEnded: &cascadepb.SourceEnded{FlowId: 1}}},
+		{Body: &cascadepb.LinkMessage_LanesWanted{LanesWanted: &cascadepb.LanesWanted{Lanes: 1 << 30}}},
+		{Body: &cascadepb.LinkMessage_LinkUse{LinkUse: &cascadepb.LinkUse{Wanted: true}}},
+		{Body: &cascadepb.LinkMessage_LinkState{LinkState: &cascadepb.LinkState{Links: []*cascadepb.NodeLink{
+			{Node: "third", Rtt: 80_000, Jitter: 900, LossIn: 300, LossOut: 65535}, {Node: "fourth", Down: true}, {Node: "self", Rtt: 1 << 31},
+		}}}},
+		{Body: &cascadepb.LinkMessage_Ping{Ping: &cascadepb.Ping{Token: 9}}},
+		{Body: &cascadepb.LinkMessage_Pong{Pong: &cascadepb.Pong{Token: 9}}},
+		closeMessage(cascadepb.CloseReason_CLOSE_REASON_IDLE),
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -141,6 +153,8 @@ func FuzzControl(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	remote := c.Remote(room, newCamera("TR_r", false, 2).mesh(), "peer")
+	remote.Media().Subscribe(new(atomicSink)).SetDemand(all(0, 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var m cascadepb.LinkMessage
 		if proto.Unmarshal(b, &m) != nil {
@@ -150,6 +164,8 @@ func FuzzControl(f *testing.F) {
 		defer func() { _ = ours.Close() }()
 		l := newLink(newPeer(c, "peer"), theirs, 1, false)
 		defer l.abandon()
+		l.features.Store(features)
+		l.rx.setFlow(1, remote.remote.via)
 		for range 2 {
 			l.dispatch(&m)
 		}

@@ -54,6 +54,16 @@ func FuzzLink(f *testing.F) {
 	f.Add([]byte(linkScript{}.then(scriptDatagram, appendProbe(nil, probe{Sent: 1, Highest: 50, Loss: 9000, Burst: 40})...).
 		say(open).then(scriptMedia, make([]byte, 60)...).then(scriptTime, make([]byte, 40)...).
 		then(scriptDatagram, appendReport(nil, rateReport{Clock: 1, Seq: 7, Bytes: 900, Packets: 3})...).then(scriptTime, 1)))
+	sliding := func(h parityHeader, symbol []byte) []byte {
+		h.Sliding, h.Span = true, 52*ms
+		b := appendParity(nil, h, symbol)
+		return append(appendFrameHead(nil, frameSliding, len(b), true), b...)
+	}
+	f.Add([]byte(linkScript{}.then(scriptDatagram, sliding(parityHeader{Base: 1, Packets: 3}, make([]byte, 70))...).
+		then(scriptDatagram, mediaFrame(1, 1, rtp)...).then(scriptDatagram, sliding(parityHeader{Base: 1, Packets: 3, Index: 1}, make([]byte, 20))...).
+		then(scriptTime, make([]byte, 4)...).then(scriptDatagram, mediaFrame(1, 3, rtp)...).then(scriptTime, make([]byte, 20)...)))
+	f.Add([]byte(linkScript{}.then(scriptDatagram, sliding(parityHeader{Base: 1, Packets: 192, Index: 255}, []byte{0x80})...).
+		then(scriptDatagram, sliding(parityHeader{Base: 60, Packets: 64, Index: 9}, make([]byte, 90))...).then(scriptTime, make([]byte, 60)...)))
 
 	cam := newCamera("s", false, 2)
 	cam.size = 300

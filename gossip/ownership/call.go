@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"time"
@@ -172,7 +173,12 @@ func (o *Ownership) attempt(ctx context.Context, c command, hint mesh.NodeID, at
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{
+	return answerFromProto(resp)
+}
+
+// answerFromProto returns what a node answered a command, or an error when it makes no sense.
+func answerFromProto(resp *ownershippb.Response) (a answer, err error) {
+	a = answer{
 		code: resp.GetCode(), existing: resp.GetExisting(), index: resp.GetIndex(),
 		leader: groupFromProto(resp.GetGroup()).leader,
 	}
@@ -218,9 +224,17 @@ func (o *Ownership) ask(ctx context.Context, peer mesh.NodeID, req *ownershippb.
 	}
 	defer func() { _ = s.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
-	resp := &ownershippb.Response{}
-	if err := meshnet.ReadMessage(s, maxResponseBytes, resp); err != nil {
+	resp, err := readResponse(s)
+	if err != nil {
 		return nil, fmt.Errorf("ownership: answer of %s: %w", peer, err)
+	}
+	return resp, nil
+}
+
+func readResponse(r io.Reader) (*ownershippb.Response, error) {
+	resp := &ownershippb.Response{}
+	if err := meshnet.ReadMessage(r, maxResponseBytes, resp); err != nil {
+		return nil, err
 	}
 	if resp.GetVersion() == 0 {
 		return nil, errVersion
