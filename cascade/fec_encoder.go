@@ -46,6 +46,7 @@ type fecEncoder struct {
 	lens  [fecMaxPackets]uint16
 	rows  [fecMaxParity][]byte
 
+	thrift float64 // share of the bytes of parity that is to be saved
 	usual  int     // packets of the last full block
 	used   int     // whole symbols sent for it
 	credit float64 // bytes of parity earned and not yet spent
@@ -136,7 +137,7 @@ func (e *fecEncoder) due() time.Duration {
 func (e *fecEncoder) finish() parityHeader {
 	lens := e.lens[:e.n]
 	slices.SortFunc(lens, func(a, b uint16) int { return int(b) - int(a) })
-	earned := e.rungs.plan.share() * float64(e.bytes)
+	earned := (1 - e.thrift) * e.rungs.plan.share() * float64(e.bytes)
 	e.credit = min(e.credit, fecCarry*earned) + earned
 	count, cost := e.grade(lens)
 	e.credit -= cost

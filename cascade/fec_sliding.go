@@ -42,6 +42,7 @@ type slidingEncoder struct {
 	index    uint8
 	due, gap time.Duration
 	credit   float64 // bytes of parity earned and not yet spent
+	thrift   float64 // share of these that is to be saved
 }
 
 type slideSlot struct {
@@ -74,7 +75,7 @@ func (e *slidingEncoder) add(seq uint64, h *mediaHeader, rtp []byte, now time.Du
 		e.first = e.next
 		return
 	}
-	e.credit += e.ladder.plan.share() * float64(len(s.symbol))
+	e.credit += e.share() * float64(len(s.symbol))
 	if e.packets() > fecMaxPackets {
 		e.first++
 	}
@@ -88,6 +89,9 @@ func (e *slidingEncoder) add(seq uint64, h *mediaHeader, rtp []byte, now time.Du
 		e.due = last + e.gap
 	}
 }
+
+// share is how many bytes of parity a byte of media may cost now.
+func (e *slidingEncoder) share() float64 { return (1 - e.thrift) * e.ladder.plan.share() }
 
 // slide leaves out packets that are too old.
 func (e *slidingEncoder) slide(now time.Duration) {
@@ -112,7 +116,7 @@ func (e *slidingEncoder) plan(now time.Duration) {
 	}
 	slices.Sort(lens)
 	slices.Reverse(lens)
-	budget := e.ladder.plan.share() * float64(bytes)
+	budget := e.share() * float64(bytes)
 	for r := rungOf(slideGoal); r < ladderRungs; r++ {
 		cost := 0.0
 		for e.count = 0; e.count < fecMaxParity; e.count++ {

@@ -70,6 +70,7 @@ func (s *sender) adapt(rtt time.Duration, loss, burst float64, features uint32, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.cache.budget.round()
 	code := evenCode
 	if r.compact = features&uint32(cascadepb.Feature_FEATURE_COMPACT) != 0; r.compact {
 		code = gradedCode
@@ -122,6 +123,8 @@ func (s *sender) remind(now time.Duration) {
 // The mutex is held.
 func (s *sender) mend(now time.Duration, spare int) {
 	r := &s.repair
+	r.enc.thrift = s.cache.budget.thrift()
+	r.slide.thrift = r.enc.thrift
 	if r.enc.full(now) {
 		s.endBlock(now)
 		spare = 0
@@ -136,13 +139,17 @@ func (s *sender) mend(now time.Duration, spare int) {
 			break
 		}
 		it := r.parity.pop()
+		if !s.cache.budget.ask(repairParity, it.size) {
+			it.pkt.Release()
+			continue
+		}
 		s.stats.parity.Add(1)
 		s.put(it, nil, now)
 		spare--
 	}
 	s.slideOn(now)
-	s.repeatDue(&r.copies, &s.stats.copies, now)
-	s.repeatDue(&r.again, &s.stats.retransmissions, now)
+	s.repeatDue(&r.copies, repairCopy, &s.stats.copies, now)
+	s.repeatDue(&r.again, repairAgain, &s.stats.retransmissions, now)
 }
 
 // slideOn sends the symbols of the sliding window that are due.
@@ -159,19 +166,22 @@ func (s *sender) slideOn(now time.Duration) {
 		pkt := r.pool.Get()
 		it := item{pkt: pkt, half: halfParity, kind: frameSliding, class: classRest, queued: now}
 		it.size = len(appendParity(pkt.Buffer()[:0], h, symbol))
-		s.cache.spend(it.size)
+		if !s.cache.budget.ask(repairParity, it.size) {
+			pkt.Release()
+			continue
+		}
 		s.stats.parity.Add(1)
 		s.put(it, nil, now)
 	}
 }
 
 // repeatDue sends what is due of packets to be sent once more.
-func (s *sender) repeatDue(q *ring[sendCopy], count *atomic.Uint64, now time.Duration) {
+func (s *sender) repeatDue(q *ring[sendCopy], kind repairKind, count *atomic.Uint64, now time.Duration) {
 	for q.n > 0 && q.peek().due <= now {
-		it, ok := s.cache.copyOf(q.pop().seq)
+		it, ok := s.cache.again(q.pop().seq)
 		switch {
 		case !ok:
-		case !s.room(now, false) || !s.pace.ready(now, true):
+		case !s.room(now, false) || !s.pace.ready(now, true) || !s.cache.budget.ask(kind, len(it.rtp())):
 			it.pkt.Release()
 		default:
 			count.Add(1)
@@ -201,7 +211,6 @@ func (s *sender) endBlock(now time.Duration) {
 		h.Index = i
 		pkt := r.pool.Get()
 		body := appendParity(pkt.Buffer()[:0], h, r.enc.rows[i][:r.enc.sizes[i]])
-		s.cache.spend(len(body))
 		r.parity.push(item{
 			pkt: pkt, half: halfParity, kind: h.kind(), size: len(body), class: classRest,
 			queued: now + spread*time.Duration(i+1)/time.Duration(h.Parity),

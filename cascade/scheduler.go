@@ -41,6 +41,14 @@ func (it *item) stepped() bool {
 	return !it.flow.audio && !it.retransmission && !it.past && !it.flow.passes(it.pkt.Stream.Encoding)
 }
 
+// repairKind is what a retransmission of the item is.
+func (it *item) repairKind() repairKind {
+	if it.class == classAudio {
+		return repairAudio
+	}
+	return repairVideo
+}
+
 // rtp is what of the packet travels in this item.
 func (it *item) rtp() []byte {
 	if it.half >= halfParity {

@@ -208,7 +208,7 @@ func TestAudioMayOweTheBudget(t *testing.T) {
 		f.audio = audio
 		s.feed(f, newCamera("TR_1", audio, 1), 1, ms)
 		s.mu.Lock()
-		s.cache.budget = 0
+		s.cache.budget.bytes = 0
 		s.mu.Unlock()
 		s.repeat([]nackEntry{{Base: 1}}, 50*ms, 20*ms)
 		require.Equal(t, audio, s.stats.retransmissions.Load() == 1)

@@ -6,10 +6,6 @@ import "time"
 const (
 	sendCachePackets = 4096
 	sendCacheAge     = time.Second
-	budgetPercent    = 27        // bytes of repair to bytes of media: retransmissions, parity and copies of audio
-	budgetMax        = 160 << 10 // bytes that may be saved up
-	budgetStart      = 16 << 10
-	budgetAudio      = 32 << 10 // bytes that audio may owe: it is little, and comes first
 )
 
 // sendCache keeps the last packets sent on a link by link sequence number. It owns a reference to each.
@@ -17,7 +13,7 @@ type sendCache struct {
 	slots  [sendCachePackets]sentItem
 	next   uint64 // link sequence number behind the newest
 	oldest uint64 // nothing before it is kept
-	budget int    // bytes
+	budget repairBudget
 }
 
 type sentItem struct {
@@ -28,7 +24,7 @@ type sentItem struct {
 	asked    bool          // for, by the peer
 }
 
-func newSendCache() *sendCache { return &sendCache{budget: budgetStart} }
+func newSendCache() *sendCache { return &sendCache{budget: newRepairBudget()} }
 
 // put keeps what was sent on lane l, retaining its packet.
 func (c *sendCache) put(it item, l *lane, now time.Duration) {
@@ -39,7 +35,7 @@ func (c *sendCache) put(it item, l *lane, now time.Duration) {
 	it.pkt.Retain()
 	*slot = sentItem{item: it, lane: l, sent: now}
 	c.next = it.seq + 1
-	c.budget = min(budgetMax, c.budget+len(it.rtp())*budgetPercent/100)
+	c.budget.earn(len(it.rtp()), it.class == classAudio)
 }
 
 // repeat returns the item to send again, with a reference of its own, or false and why not; ok and why are both zero
@@ -53,10 +49,9 @@ func (c *sendCache) repeat(seq uint64, now, minGap time.Duration) (it item, why 
 		return it, dropFlowClosed, false
 	case slot.repeated != 0 && now-slot.repeated < minGap:
 		return it, dropDuplicate, false
-	case len(slot.rtp()) > c.budget && (slot.class != classAudio || c.budget <= -budgetAudio):
+	case !c.budget.ask(slot.repairKind(), len(slot.rtp())):
 		return it, dropBudget, false
 	}
-	c.budget -= len(slot.rtp())
 	slot.repeated = now
 	it = slot.item
 	it.pkt.Retain()
@@ -80,18 +75,7 @@ func (c *sendCache) dispensable(seq uint64) bool {
 	return slot.pkt != nil && slot.seq == seq && slot.class == classRest
 }
 
-// spend takes bytes of repair that need not ask off the budget.
-func (c *sendCache) spend(bytes int) { c.budget = max(c.budget-bytes, -budgetMax) }
-
-// copyOf returns a packet sent a moment ago to be sent once more.
-func (c *sendCache) copyOf(seq uint64) (it item, ok bool) {
-	if it, ok = c.again(seq); ok {
-		c.spend(len(it.rtp()))
-	}
-	return it, ok
-}
-
-// again does the same at no cost to the budget of repair.
+// again returns a packet sent a moment ago to be sent once more, at no cost to the budget.
 func (c *sendCache) again(seq uint64) (it item, ok bool) {
 	slot := &c.slots[seq%sendCachePackets]
 	if slot.pkt == nil || slot.seq != seq || slot.flow.closed {

@@ -16,11 +16,12 @@ import (
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
-// wan is a link between two nodes over a lossy path, in virtual time, with video and five microphones.
+// wan is a link between two nodes over a lossy path, in virtual time, with video and microphones.
 type wan struct {
 	rtt         time.Duration
 	loss, burst float64
-	rate        int  // bits per second of video
+	rate        int  // bits per second of video, 0 for none
+	mics        int  // 0 is five
 	frames      bool // packets come as cameras send them: frame by frame, those of a frame equally long and a millisecond apart
 	machine     bool // … over a path that is as late as timers are on a real machine
 	length      time.Duration
@@ -84,7 +85,11 @@ func (w wan) run(t *testing.T) (res wanResult) {
 		}
 		a, b := startStation(t, h, "a"), startStation(t, h, "b")
 		var feeds []feed
-		const cameras, microphones = 8, 5
+		const cameras = 8
+		microphones := 5
+		if w.mics > 0 {
+			microphones = w.mics
+		}
 		for i := range cameras + microphones {
 			cam := newCamera(fmt.Sprintf("TR_%d", i), i >= cameras, 1)
 			cam.size = 120
@@ -149,6 +154,10 @@ func speak(microphones []feed, start time.Time) {
 func (w wan) flow(cameras, microphones []feed) {
 	lengths := rand.New(rand.NewPCG(w.seed, 3))
 	start, bits := time.Now(), 0
+	for w.rate == 0 && time.Since(start) < w.length {
+		speak(microphones, start)
+		time.Sleep(time.Millisecond)
+	}
 	for n := 0; time.Since(start) < w.length; n++ {
 		f := cameras[n/8%len(cameras)]
 		for f.cam.size = 0; f.cam.size < 200; { // audio has feeds of its own
