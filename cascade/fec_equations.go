@@ -84,7 +84,7 @@ func (d *fecDecoder) slid(base uint64, h *parityHeader, symbol []byte, t *tracke
 // came takes a packet that is here now out of all symbols, and returns what that makes known.
 func (d *fecDecoder) came(seq uint64, now time.Duration) []inbound {
 	d.restored = d.restored[:0]
-	if d.known(seq) {
+	if d.has(seq) && d.known(seq) { // nothing is kept when there was no parity for a while
 		d.solveAll(now)
 	}
 	return d.restored

@@ -250,3 +250,18 @@ func BenchmarkSliding(b *testing.B) {
 		})
 	}
 }
+
+// A packet that comes when parity has been away for a while is not kept, though symbols that cover it may be.
+func TestSlidingWindowIsForgotten(t *testing.T) {
+	s := newSlider(planFEC(150*ms, 0.02, 1))
+	now, n := ms, 0
+	for ; len(s.dec.slide.all) == 0; n++ { // three of four are lost: more than any symbol makes up for
+		require.Less(t, n, 1000)
+		s.leave(s.packet(), n%4 != 0, now)
+		s.mend(t, newGilbert(1, 0, 1), now)
+		now += 400 * time.Microsecond
+	}
+	wanting := s.dec.slide.all[0].unknown[0]
+	s.arrive(s.sent[wanting], now+2*fecIdle)
+	require.False(t, s.dec.has(wanting))
+}
