@@ -572,7 +572,7 @@ func TestNoStepDownOverAnOcean(t *testing.T) {
 				n.conference(x.people)
 				time.Sleep(3 * time.Second)
 				n.produce()
-				n.watch(wanSeconds(t))
+				n.watch(wanSeconds(t, 5))
 				t.Logf("%+v", n.status().Drops)
 				require.Zero(t, n.status().Withheld)
 				if x.lanes == "direct" { // windows of lanes that are still being dialled may have been too few
@@ -597,7 +597,7 @@ func TestSharesBottleneckWithBulk(t *testing.T) {
 				got := n.bulk()
 				n.watch(5 * time.Second) // both find their place
 				from, before, wire := time.Now(), got(), n.status().wire
-				n.watch(2 * max(10*time.Second, wanSeconds(t)))
+				n.watch(2 * max(10*time.Second, wanSeconds(t, 5)))
 				past := time.Since(from).Seconds()
 				bulk, link := 8*float64(got()-before)/past, 8*float64(n.status().wire-wire)/past
 				media := n.tally(from)

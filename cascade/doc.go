@@ -60,7 +60,8 @@
 //
 // Times inside are monotonic durations since New. A link keeps 4096 packets or a second for retransmission; repair of all
 // kinds asks one budget (repair_budget.go), which earns 27 bytes for a hundred of media, or 120 for a hundred of audio where
-// that is more, and saves up what a second earns, 16 to 160 kB; 64 halves of oversized packets; 16 lanes; Config.MaxFlows flows each way. A flow
+// that is more, and saves up what a second earns, 16 to 160 kB; 64 halves of oversized packets; Config.MaxLanes lanes, 128
+// at most; Config.MaxFlows flows each way. A flow
 // begins with 128 kB of what is kept since the latest keyframe; 250 packets of a stream are left out in a row. Garbage is
 // counted and ignored up to Config.GarbageLimit a second; beyond, or for a control message no honest node sends, the
 // link is closed and the peer not welcome for five seconds. A path has three hops at most.

@@ -20,8 +20,8 @@ const (
 // age. It has no lock and no clock.
 //
 //	packets   │p p p p p p … p│p p p p …
-//	block     └─ 42…50 ms ────┘└────
-//	parity                     r r r r     between the packets of the next block, within 5…9 ms
+//	block     └─ 41…50 ms ────┘└────
+//	parity                     r r r r     between the packets of the next block, within 3…8 ms
 //
 // Symbols are long where many packets are (fecLadder says how many symbols which number of packets needs):
 //

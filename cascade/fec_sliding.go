@@ -18,7 +18,7 @@ const (
 	slideBucket    = 1.5                  // windows whose bytes of parity may be saved up
 )
 
-// slidingEncoder makes parity symbols each of which covers all packets of the last 54 ms. They leave evenly, one every few
+// slidingEncoder makes parity symbols each of which covers all packets of the last 54 ms (49 in bursts). They leave evenly, one every few
 // milliseconds, so each packet is covered by as many as a block of its own would have. It has no lock and no clock.
 //
 //	packets  p p p p p p p p p p p p p p p p

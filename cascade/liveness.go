@@ -3,9 +3,9 @@ package cascade
 import "time"
 
 // liveness decides whether a link is up. It is in doubt as soon as something that must have come did not: then another
-// way is opened beside it, which costs little if it was nothing. To call it down takes two independent signals:
-// silence on all lanes, and then a silent control path or two more rounds of probes without an answer; and somebody
-// else to be heard, where there is anybody else: to a node that is cut off all others look dead. Up again takes two
+// way is opened beside it, which costs little if it was nothing. To call it down takes silence on all lanes and a second
+// signal: a silent control path, or once more as long without an answer to probes, for media goes where these go,
+// whatever the control path says; and somebody else to be heard, where there is anybody else: to a node that is cut off all others look dead. Up again takes two
 // answers on lanes in a row and a word on the control path, or answers without a break for provenAfter: QUIC is slow to
 // try again after a long silence. It has no lock and no clock.
 type liveness struct {

@@ -121,7 +121,9 @@ func TestReassemblerJoinsOnlyWhatFits(t *testing.T) {
 	r.clear()
 }
 
-func TestLivenessNeedsTwoSignalsEachWay(t *testing.T) {
+// Silence on lanes is one signal. The second is a silent control path, or another round trip of probes without an answer
+// where it is not silent; of life it is a word on the control path, or answers for a second.
+func TestLivenessTakesASecondSignal(t *testing.T) {
 	newLive := func() *liveness {
 		l := &liveness{interval: 100 * ms, suspectAfter: 300 * ms}
 		a, _ := l.tick(ms, heard{})
@@ -146,11 +148,11 @@ func TestLivenessNeedsTwoSignalsEachWay(t *testing.T) {
 		came, _ := l.answered(now, control)
 		return came
 	}
-	t.Run("silence on lanes, control path alive", func(t *testing.T) {
+	t.Run("down: lanes silent for two rounds of probes, though the control path speaks", func(t *testing.T) {
 		looks(t, newLive(), 0, false, look{300 * ms, 10 * ms, 0, livenessNothing}, look{320 * ms, 10 * ms, 0, livenessProbe},
 			look{430 * ms, 10 * ms, 330 * ms, livenessNothing}, look{530 * ms, 10 * ms, 330 * ms, livenessDown})
 	})
-	t.Run("control path silent too", func(t *testing.T) {
+	t.Run("down: lanes and control path silent; up: answers and a word on the control path", func(t *testing.T) {
 		l := newLive()
 		looks(t, l, 0, false, look{320 * ms, 10 * ms, 0, livenessProbe}, look{430 * ms, 10 * ms, 0, livenessDown})
 		require.False(t, up(l, 500*ms, 0), "one answer is not enough")
@@ -159,7 +161,7 @@ func TestLivenessNeedsTwoSignalsEachWay(t *testing.T) {
 		require.True(t, up(l, 700*ms, 690*ms))
 		require.True(t, l.up)
 	})
-	t.Run("lanes for a while make up for the control path", func(t *testing.T) {
+	t.Run("up: answers for a second, though the control path is silent", func(t *testing.T) {
 		l := newLive()
 		looks(t, l, 0, false, look{320 * ms, 10 * ms, 0, livenessProbe}, look{430 * ms, 10 * ms, 0, livenessDown})
 		for now := 500 * ms; now < 1500*ms; now += 100 * ms {

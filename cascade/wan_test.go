@@ -222,16 +222,9 @@ func lateTimer(now time.Time, delay time.Duration, rng *rand.Rand) time.Duration
 	return due.Truncate(grid).Add(grid).Sub(due) + time.Millisecond/2 + time.Duration(rng.ExpFloat64()*float64(time.Millisecond/2))
 }
 
-// wanSeconds is how long each path is run, in virtual time; MERIDIAN_WAN_SECONDS makes it longer.
-func wanSeconds(t *testing.T) time.Duration {
-	return time.Duration(environment(t, "MERIDIAN_WAN_SECONDS", 5)) * time.Second
-}
-
-// wanSeeds is with how many seeds; MERIDIAN_WAN_SEEDS makes it more. Minutes in all come near the mean, and are held to
-// the targets.
-func wanSeeds(t *testing.T) (seeds int, targets bool) {
-	seeds = environment(t, "MERIDIAN_WAN_SEEDS", 2)
-	return seeds, time.Duration(seeds)*wanSeconds(t) >= 3*time.Minute
+// wanSeconds is how long something is run in virtual time; MERIDIAN_WAN_SECONDS makes it longer.
+func wanSeconds(t *testing.T, otherwise int) time.Duration {
+	return time.Duration(environment(t, "MERIDIAN_WAN_SECONDS", otherwise)) * time.Second
 }
 
 func environment(t *testing.T, name string, otherwise int) int {
@@ -248,47 +241,52 @@ func environment(t *testing.T, name string, otherwise int) int {
 // the bytes of repair.
 type wanBounds struct{ residual, audio, late, overhead float64 }
 
+// The trunk's targets are 0.0001 missing of 2 % random and 12 % of overhead, of which headers take 3.4; of 5 % in bursts
+// of 4 0.008, a round trip later 0.0002, of audio 0.003, and 27 %. What is bounded is the mean of several seeds: where
+// hardly anything is missing, a window that fails is several packets at once, and it takes minutes to know the mean.
 func TestRepairOverAnOcean(t *testing.T) {
 	withoutRace(t)
-	length := wanSeconds(t)
-	seeds, targets := wanSeeds(t)
+	length := wanSeconds(t, 20)
 	for name, x := range map[string]struct {
 		wan
-		target, short wanBounds // over minutes; over seconds, which tell the order of size only
+		seeds  int // MERIDIAN_WAN_SEEDS makes it more
+		bounds wanBounds
 	}{
 		"random": {
 			wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 20e6},
+			6,
 			wanBounds{0.0001, 0.0001, 0.00001, 0.083},
-			wanBounds{0.0008, 0.002, 0.0001, 0.09},
 		},
 		"bursts": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6},
+			2,
 			wanBounds{0.004, 0.002, 0.0002, 0.225},
-			wanBounds{0.014, 0.008, 0.0025, 0.23},
 		},
 		"frames": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6, frames: true, machine: true},
+			2,
 			wanBounds{0.004, 0.003, 0.00005, 0.225},
-			wanBounds{0.014, 0.008, 0.0003, 0.23},
 		},
 		"random frames": {
 			wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 20e6, frames: true, machine: true},
+			9,
 			wanBounds{0.0001, 0.0001, 0.00001, 0.083},
-			wanBounds{0.0008, 0.002, 0.0001, 0.09},
 		},
 		"small": {
 			wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 2e6, frames: true, machine: true},
+			3,
 			wanBounds{0.0006, 0.0003, 0.0001, 0.2},
-			wanBounds{0.002, 0.004, 0.0005, 0.205},
 		},
 		"clean": {
 			wan{rtt: 150 * ms, rate: 20e6},
-			wanBounds{0, 0, 0, 0.002},
-			wanBounds{0, 0, 0, 0.012},
+			1,
+			wanBounds{0, 0, 0, 0.06 / length.Seconds()}, // in the first second the path is not known
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var mean wanBounds
+			seeds := environment(t, "MERIDIAN_WAN_SEEDS", x.seeds)
 			for seed := range seeds {
 				x.length, x.seed = length, 14+uint64(seed)
 				res := x.run(t)
@@ -299,14 +297,10 @@ func TestRepairOverAnOcean(t *testing.T) {
 				mean.overhead += res.overhead / n
 			}
 			t.Logf("mean: %+v", mean)
-			bounds := x.short
-			if targets {
-				bounds = x.target
-			}
-			require.LessOrEqual(t, mean.residual, bounds.residual)
-			require.LessOrEqual(t, mean.late, bounds.late)
-			require.LessOrEqual(t, mean.audio, bounds.audio)
-			require.LessOrEqual(t, mean.overhead, bounds.overhead)
+			require.LessOrEqual(t, mean.residual, x.bounds.residual)
+			require.LessOrEqual(t, mean.late, x.bounds.late)
+			require.LessOrEqual(t, mean.audio, x.bounds.audio)
+			require.LessOrEqual(t, mean.overhead, x.bounds.overhead)
 		})
 	}
 }
