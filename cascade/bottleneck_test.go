@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -407,9 +406,7 @@ func TestBottleneck(t *testing.T) {
 	} {
 		most := 0
 		if x.lanes == "windowed" {
-			if most = 10; x.delay > 40*ms && os.Getenv("MERIDIAN_WAN_SECONDS") == "" { // of 11,000: what waited in front of a full window
-				continue
-			}
+			most = 10 // of 11,000: what waited in front of a full window
 		}
 		t.Run(fmt.Sprintf("%s %v %v", x.lanes, 2*x.delay, x.queue), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -422,6 +419,9 @@ func TestBottleneck(t *testing.T) {
 				require.Less(t, x.p99, 100*ms)
 				wide := n.tally(n.began.Add(5 * time.Second))
 				t.Logf("p99 of all since the bottleneck began: %v, from 2 s after: %v", wide.p99, x.p99)
+				if path.Delay == 40*ms { // on a longer path the queue is longer before anything can be known of it
+					require.LessOrEqual(t, wide.p99, 100*ms)
+				}
 				n.set(path)
 				n.watch(5 * time.Second)
 				full := time.Now()

@@ -210,7 +210,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(appendAnswer(appendProbe(nil, probe{Sent: time.Second}), time.Second))
 	f.Add([]byte{0x44, 0xff})
 	f.Add(appendShort(appendShort(nil, &mediaHeader{Flow: 70, Class: classBase, Retransmission: true}, make([]byte, 40), false), &mediaHeader{Flow: 5, AudioLevel: 80}, make([]byte, 40), true))
-	f.Add(appendPadding(appendReport(nil, rateReport{Clock: 1 << 31, Seq: 7, Age: 9, Bytes: 1 << 20, Packets: 3}), 100))
+	f.Add(append(appendFrameHead(appendReport(nil, rateReport{Clock: 1 << 31, Seq: 7, Age: 9, Bytes: 1 << 20, Packets: 3}), framePadding, 0, true), make([]byte, 70)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 0 {
 			fr, rest, err := nextFrame(b)

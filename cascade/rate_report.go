@@ -33,6 +33,12 @@ const (
 //	|           bytes of datagrams received, modulo 2³²             |
 //	|       packets received other than by repair, modulo 2³²       |
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//
+// Where there is no media to show what a link carries, a padding frame does. Its octets mean nothing.
+//
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//	|Ver| Type  |L|0|         [Length]              | any octets …
+//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 func appendReport(b []byte, r rateReport) []byte {
 	b = appendFrameHead(b, frameReport, rateReportBytes, false)
 	for _, v := range [...]uint32{r.Clock, r.Seq, r.Age, r.Bytes, r.Packets} {
@@ -52,18 +58,4 @@ func parseReport(body []byte) (r rateReport, err error) {
 		return r, errFrameField
 	}
 	return r, nil
-}
-
-// appendPadding appends a padding frame that makes b total bytes long: it shows what a link carries where there is no
-// media to show it. Its octets mean nothing; it is the last frame of its datagram.
-//
-//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//	|Ver| Type  |0|0|  any octets … |
-//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-func appendPadding(b []byte, total int) []byte {
-	b = appendFrameHead(b, framePadding, 0, true)
-	for len(b) < total {
-		b = append(b, 0)
-	}
-	return b
 }

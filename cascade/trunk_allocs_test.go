@@ -3,6 +3,7 @@
 package cascade
 
 import (
+	"math"
 	"runtime"
 	"testing"
 
@@ -10,13 +11,12 @@ import (
 )
 
 // What a packet allocates between two nodes over real sockets, both sides together: nothing over direct media, but for
-// what ticks; eleven times in quic-go as a QUIC DATAGRAM. On a quiet machine it is 0.001 and 10.5; one that stalls ticks
-// more often to a packet. The race detector makes pools forget.
+// what ticks; eleven times in quic-go as a QUIC DATAGRAM. It is 0.001 and 10.5. The race detector makes pools forget.
 func TestTrunkAllocs(t *testing.T) {
 	for name, tc := range map[string]struct {
 		direct bool
 		budget float64
-	}{"direct": {true, 0.5}, "datagrams": {false, 24}} {
+	}{"direct": {true, 0.05}, "datagrams": {false, 12}} {
 		t.Run(name, func(t *testing.T) {
 			x := newTrunk(t, tc.direct)
 			carry := func(frames int) {
@@ -27,11 +27,14 @@ func TestTrunkAllocs(t *testing.T) {
 				x.settle(0)
 			}
 			carry(1000) // fill the caches
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			carry(500)
-			runtime.ReadMemStats(&after)
-			per := float64(after.Mallocs-before.Mallocs) / 5000
+			per := math.Inf(1)
+			for attempt := 0; attempt < 3 && per > tc.budget; attempt++ { // a machine that stalls ticks more often to a packet
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				carry(500)
+				runtime.ReadMemStats(&after)
+				per = min(per, float64(after.Mallocs-before.Mallocs)/5000)
+			}
 			t.Logf("%.3f allocations a packet", per)
 			require.LessOrEqual(t, per, tc.budget)
 		})

@@ -102,6 +102,24 @@ func (m *meter) run(packets, perSecond, size int) (got []trip, counted testnet.S
 	}
 }
 
+// runsOf counts what is missing of so many packets, and in how many runs.
+func runsOf(got []trip, packets int) (lost, runs int) {
+	came := make([]bool, packets)
+	for _, p := range got {
+		came[p.n] = true
+	}
+	for i, here := range came {
+		if here {
+			continue
+		}
+		lost++
+		if i == 0 || came[i-1] {
+			runs++
+		}
+	}
+	return lost, runs
+}
+
 // attempts lets a measurement fail twice: other work on the machine may hold up the sender, which no bound excuses.
 func attempts(t *testing.T, measure func() error) {
 	t.Helper()
@@ -192,6 +210,11 @@ func TestAccuracy(t *testing.T) {
 			require.EqualValues(t, packets, counted.Passed+counted.Lost)
 			require.EqualValues(t, len(got), counted.Passed, "none is lost that the router does not know of")
 			require.InDelta(t, want, share, 4*math.Sqrt(want*(1-want)*(2*burst-1)/packets))
+			lost, runs := runsOf(got, packets)
+			run := float64(lost) / float64(runs)
+			mean := max(burst, 1/(1-want)) // of those lost each for itself some follow one another
+			t.Logf("%d losses in %d runs: %.2f in a row, configured %.2f", lost, runs, run, mean)
+			require.InDelta(t, mean, run, 4*math.Sqrt(mean*(mean-1)/float64(runs)))
 		})
 	}
 	t.Run("rate", func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,6 +95,11 @@ of its own and in nobody's figure. bench/README.md says what every field means.`
 			if len(f.only) > 0 {
 				cfg.Contestants = f.only
 			}
+			for i, name := range f.only {
+				if slices.Contains(f.only[:i], name) {
+					return usageError("--only: %s is named twice", name)
+				}
+			}
 			if err := cfg.Validate(); err != nil {
 				return usageError("%w", err)
 			}
@@ -144,6 +150,12 @@ func (f *trunkFlags) cells(changed func(string) bool) ([]trunk.Cell, error) {
 		}
 		f.rtt, one = 0, true
 	}
+	switch {
+	case f.quick && one:
+		return nil, usageError("--quick is for the matrix: say --duration of one cell")
+	case f.quick && changed("duration"):
+		return nil, usageError("--quick is 1s of counted time: leave out --duration, or --quick")
+	}
 	if !one {
 		d := f.duration
 		switch {
@@ -167,6 +179,9 @@ func (f *trunkFlags) cells(changed func(string) bool) ([]trunk.Cell, error) {
 	bottleneck, err := parseBitrate(f.bottleneck)
 	if err != nil {
 		return nil, usageError("--bottleneck: %w", err)
+	}
+	if bottleneck == 0 && changed("bottleneck-queue") {
+		return nil, usageError("--bottleneck-queue is the queue of a bottleneck: say --bottleneck as well")
 	}
 	c := trunk.Cell{
 		RTT: f.rtt, Loss: loss, Burst: f.burst, Jitter: f.jitter, Bottleneck: bottleneck, Rate: rate, Duration: f.duration,

@@ -51,6 +51,11 @@ func TestBenchUsage(t *testing.T) {
 		"contestant": {[]string{"--only", "tcp"}, "meridian quic udp"},
 		"bottleneck": {[]string{"--bottleneck", "x"}, "as 20M"},
 		"episode":    {[]string{"--bottleneck-from", "5s"}, "no bottleneck can come and go"},
+		"no queue":   {[]string{"--rtt", "80ms", "--bottleneck-queue", "300ms"}, "say --bottleneck as well"},
+		"quick cell": {[]string{"--quick", "--rtt", "80ms"}, "--quick is for the matrix"},
+		"quick bare": {[]string{"--quick", "--bare"}, "--quick is for the matrix"},
+		"quick long": {[]string{"--quick", "--duration", "3s"}, "leave out --duration"},
+		"only twice": {[]string{"--only", "meridian,meridian"}, "named twice"},
 		"bare":       {[]string{"--bare", "--rtt", "20ms"}, "leave out --rtt"},
 		"unknown":    {[]string{"--lossy"}, "bench trunk --help"},
 	} {
@@ -80,6 +85,7 @@ func TestBenchCells(t *testing.T) {
 	cells, err = f.cells(func(string) bool { return false })
 	require.NoError(t, err)
 	require.Equal(t, trunk.Matrix(time.Second), cells)
+	f.quick = false
 	cells, err = f.cells(func(name string) bool { return name == "burst" })
 	require.NoError(t, err)
 	require.Equal(t, []trunk.Cell{{
