@@ -75,6 +75,15 @@ type sendEncoding struct {
 	dropTimestamp     uint32
 }
 
+// lose shuts the spatial layer of a packet that was dropped, and those above it, until the next keyframe, unless that came
+// already. Whoever wants them asks for one as if they were new.
+func (e *sendEncoding) lose(p *rtpstream.Packet) {
+	if e.keyframe && int32(e.keyframeTimestamp-p.Timestamp) > 0 {
+		return
+	}
+	e.gate.Lose(p.Spatial)
+}
+
 // scheduler orders what leaves on a link: one bounded FIFO for each class, the most urgent class first, each packet
 // with a deadline. It has no lock and no clock.
 type scheduler struct {
@@ -209,8 +218,12 @@ func (s *scheduler) drop(it item, why dropReason) {
 	if it.class != classAudio && !it.retransmission && why != dropFlowClosed {
 		enc := it.flow.encoding(it.pkt)
 		enc.dropping, enc.dropTimestamp = true, it.pkt.Timestamp
-		if it.class == classBase {
+		switch {
+		case it.pkt.Temporal > 0 && it.class != classBase: // what builds on it ends with the next frame of the base
+		case it.class == classBase || !it.flow.sparse:
 			it.flow.broken[it.pkt.Stream.Encoding%rtpstream.MaxEncodings].Store(true)
+		default:
+			enc.lose(it.pkt)
 		}
 	}
 	s.stats.drop(why)

@@ -145,6 +145,71 @@ func (s *sender) feed(f *sendFlow, cam *camera, n int, now time.Duration) {
 	}
 }
 
+// pictureOf feeds a picture of three spatial layers, a packet each, and returns how many of them were taken.
+func (s *sender) pictureOf(f *sendFlow, cam *camera, ts uint32, tid uint8, key bool, now time.Duration) (taken int) {
+	before := s.waits()
+	for spatial := range uint8(3) {
+		p := cam.packet(0)
+		p.Stream, p.Timestamp, p.ExtTimestamp = cam.Stream(0), ts, uint64(ts)
+		p.Spatial, p.Temporal, p.Keyframe = spatial, tid, key && spatial == 0
+		s.write(f, p, now)
+		p.Release()
+	}
+	return s.waits() - before
+}
+
+func (s *sender) waits() (n int) {
+	for c := range s.sched.queues {
+		n += s.sched.queues[c].n
+	}
+	return n
+}
+
+// A dropped packet of an upper spatial layer leaves no layer broken in silence: those above the ones that are whole wait
+// for a keyframe, which is asked for.
+func TestDroppedSpatialLayerWaitsForAKeyframe(t *testing.T) {
+	late := func(sparse bool, tid uint8) (*sender, *sendFlow, *camera) {
+		s, _, f, cam := newTestSender(t, 0) // nothing leaves
+		f.sparse = sparse
+		f.enc[0].gate.Open(rtpstream.AllLayers)
+		require.Equal(t, 3, s.pictureOf(f, cam, 1000, tid, false, ms))
+		it := s.sched.take(classBase + class(bit(tid > 0, 0))) // it has left
+		it.pkt.Release()
+		s.tick(70 * ms)
+		require.Zero(t, s.waits())
+		return s, f, cam
+	}
+	s, f, cam := late(true, 0)
+	require.False(t, f.broken[0].Load())
+	require.Equal(t, 1, s.pictureOf(f, cam, 2000, 0, false, 70*ms), "the base goes on")
+	require.True(t, f.rising[0].Load(), "a keyframe is asked for")
+	require.Equal(t, 3, s.pictureOf(f, cam, 3000, 0, true, 71*ms))
+	require.Equal(t, 3, s.pictureOf(f, cam, 4000, 0, false, 72*ms))
+	s.close()
+
+	s, f, cam = late(false, 0)
+	require.True(t, f.broken[0].Load(), "to a peer that would take the gap for loss all is sent, once it is mended")
+	require.Equal(t, 3, s.pictureOf(f, cam, 2000, 0, false, 70*ms))
+	s.close()
+
+	s, f, cam = late(true, 1)
+	require.Equal(t, 3, s.pictureOf(f, cam, 2000, 0, false, 70*ms), "nothing of the base builds on an upper temporal layer")
+	require.False(t, f.broken[0].Load())
+	s.close()
+
+	s, _, f, cam = newTestSender(t, 0)
+	f.sparse = true
+	f.enc[0].gate.Open(rtpstream.AllLayers)
+	s.pictureOf(f, cam, 1000, 0, false, ms)
+	it := s.sched.take(classBase)
+	it.pkt.Release()
+	require.Equal(t, 3, s.pictureOf(f, cam, 2000, 0, true, 50*ms))
+	s.tick(70 * ms)
+	require.Equal(t, 3, s.waits())
+	require.Equal(t, 3, s.pictureOf(f, cam, 3000, 0, false, 70*ms), "the keyframe came already")
+	s.close()
+}
+
 func TestSenderSpreadsOverLanesAndHoldsTheRest(t *testing.T) {
 	s, lanes, f, cam := newTestSender(t, 2)
 	s.feed(f, cam, 30, ms)

@@ -49,6 +49,14 @@ func (g *LayerGate) Want(l Layers) {
 	g.now.Temporal = min(g.now.Temporal, l.Temporal)
 }
 
+// Lose tells that a packet of a spatial layer which passed never left, though others build on it: until the next keyframe
+// only the layers below pass. Of the lowest there are none, and it goes on.
+func (g *LayerGate) Lose(spatial uint8) {
+	if spatial > 0 {
+		g.now.Spatial = min(g.now.Spatial, spatial-1)
+	}
+}
+
 // Now is what passes.
 func (g *LayerGate) Now() Layers { return g.now }
 

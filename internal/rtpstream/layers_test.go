@@ -175,6 +175,21 @@ func TestLayerGateSpatial(t *testing.T) {
 	require.False(t, pass, "late")
 }
 
+func TestLayerGateLoses(t *testing.T) {
+	var g LayerGate
+	at := uint64(0)
+	g.Open(AllLayers)
+	g.Lose(2)
+	got, waited := passes(&g, &at, picture{}, picture{})
+	require.Equal(t, []int{12, 12}, got)
+	require.True(t, waited, "for a keyframe")
+	g.Lose(1)
+	g.Lose(2)
+	g.Lose(0)
+	got, _ = passes(&g, &at, picture{}, picture{key: true}, picture{})
+	require.Equal(t, []int{11, 13, 13}, got)
+}
+
 func TestLayerGateTemporal(t *testing.T) {
 	var g LayerGate
 	at := uint64(0)
