@@ -19,7 +19,7 @@ type Config struct {
 
 	QueueBytes      int           // bytes of RTP a link may have waiting, 64 KiB to 64 MiB; default 1 MiB
 	QueueDelay      time.Duration // video that waited longer is dropped; default 60 ms
-	AudioQueueDelay time.Duration // audio that waited longer is dropped; default 120 ms
+	AudioQueueDelay time.Duration // audio that waited longer is dropped; default 60 ms
 
 	RepairDeadline time.Duration // a lost packet is asked for no longer than this; default 500 ms
 	MaxFlows       int           // flows a peer may open to this node, 1 to 16384; default 4096
@@ -39,7 +39,7 @@ func DefaultConfig() Config {
 		OpenTimeout:     5 * time.Second,
 		QueueBytes:      1 << 20,
 		QueueDelay:      60 * time.Millisecond,
-		AudioQueueDelay: 120 * time.Millisecond,
+		AudioQueueDelay: 60 * time.Millisecond,
 		RepairDeadline:  500 * time.Millisecond,
 		MaxFlows:        4096,
 		GarbageLimit:    200,

@@ -66,6 +66,12 @@
 // counted and ignored up to Config.GarbageLimit a second; beyond, or for a control message no honest node sends, the
 // link is closed and the peer not welcome for five seconds. A path has three hops at most.
 //
+// Nothing holds live media for more than 60 ms (queues_test.go names every queue): in front of the lanes Config.QueueDelay and
+// AudioQueueDelay, retransmissions too; behind lanes of QUIC DATAGRAMs 60 ms beside what came last; out of order 15 ms, audio
+// 5; to share a datagram 1 ms. What waits longer, for reasons in docs/decisions.md: base layers while video waits for a queue
+// of ours to empty, 210 ms; what is kept since a keyframe, for who begins, 1 s; and on a lane with a congestion window 8
+// packets, or 3 where lanes are more than 4, beside 4 inside the connection.
+//
 // # References
 //
 // RFC 9221 (QUIC datagrams), draft-ietf-avtcore-rtp-over-quic (flow IDs), RFC 6865 (Reed–Solomon for RTP), RFC 4585 §6.2.1 (NACK), RFC 3550 §6.4.1

@@ -9,8 +9,11 @@ import (
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
-// receiveQueue is how many packets may wait between the lanes and the receive loop of a link.
-const receiveQueue = 2048
+// Limits of what may wait between lanes of QUIC DATAGRAMs and the receive loop of a link.
+const (
+	receiveQueue = 2048 // packets
+	receiveAge   = 60 * time.Millisecond
+)
 
 // inbound is one parsed media, fragment or parity frame. It owns a reference to its packet.
 type inbound struct {
@@ -30,6 +33,7 @@ type receiver struct {
 	pool  *rtpstream.Pool
 	stats *counters
 	queue *rtpstream.Queue[inbound]
+	fresh atomic.Int64            // when what was queued last came, a time.Duration
 	flows atomic.Pointer[[]*pull] // by flow ID; replaced as a whole by the peer's goroutine
 	gap   chan struct{}           // capacity 1: something is missing that was not before
 	holds chan struct{}           // capacity 1: something waits for less time than the loop does
@@ -116,9 +120,22 @@ func parseInboundParity(f frame, pool *rtpstream.Pool, now time.Duration) (inbou
 }
 
 func (r *receiver) enqueue(in inbound) {
+	r.fresh.Store(int64(in.at))
 	if old, evicted := r.queue.Push(in); evicted {
 		r.stats.drop(dropRecvFull)
 		old.pkt.Release()
+	}
+}
+
+// next takes a packet off the queue, and drops those before it that are too old: what is asked for again comes sooner than
+// the end of such a queue.
+func (r *receiver) next() (in inbound, ok bool) {
+	for {
+		if in, ok = r.queue.Pop(); !ok || time.Duration(r.fresh.Load())-in.at <= receiveAge {
+			return in, ok
+		}
+		r.stats.drop(dropRecvFull)
+		in.pkt.Release()
 	}
 }
 
@@ -136,7 +153,7 @@ func (r *receiver) run(ctx context.Context, clock func() time.Duration) {
 		case <-timer.C:
 		}
 		for {
-			in, ok := r.queue.Pop()
+			in, ok := r.next()
 			if !ok {
 				break
 			}

@@ -172,7 +172,7 @@ func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {
 		}
 		return
 	}
-	it.queued, it.deadline = now, now+2*s.videoDelay
+	it.queued, it.deadline = now, now+s.videoDelay
 	s.sched.push(it)
 	if s.repair.bursts && !s.repair.again.full() {
 		s.repair.again.push(sendCopy{it.seq, now + againAfter})
