@@ -20,13 +20,14 @@ const (
 	dropGarbage                       // malformed frame
 	dropBadControl                    // senseless control message
 	dropBadReport                     // report of what came that cannot be, or of too many
-	dropHurried                       // demand that came too fast: put off, or overtaken by the next
+	dropHurried                       // demand or message that came too fast: put off, or overtaken by the next
+	dropOverwork                      // would have cost more than a peer may
 	numDropReasons
 )
 
 var dropNames = [numDropReasons]string{
 	"queue_full", "expired", "frame_rest", "lane_down", "too_large", "flow_closed", "unknown_flow", "duplicate",
-	"receive_full", "reassembly", "budget", "garbage", "bad_control", "bad_report", "hurried",
+	"receive_full", "reassembly", "budget", "garbage", "bad_control", "bad_report", "hurried", "overwork",
 }
 
 // String returns the reason as metrics name it.

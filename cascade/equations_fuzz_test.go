@@ -43,7 +43,7 @@ func FuzzEquations(f *testing.F) {
 				}
 			}
 			require.LessOrEqual(t, len(unknown), maxUnknowns)
-			require.LessOrEqual(t, q.turned, maxRows+maxEquations*maxUnknowns)
+			require.LessOrEqual(t, q.turned, maxRows+2*maxEquations*maxUnknowns)
 		}
 		for steps := 0; len(script) >= 5 && steps < 400; steps++ {
 			s := script[:5]

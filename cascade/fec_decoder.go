@@ -32,6 +32,7 @@ type fecDecoder struct {
 	blocks [fecBlocks]fecBlock
 	turn   int // block to be taken next
 	slide  equations
+	effort allowance // rows turned over
 
 	inverse  fecMatrix
 	missing  []int
@@ -73,6 +74,9 @@ type fecSymbol struct {
 
 // active reports whether the peer sends parity: what is missing may then come by itself.
 func (d *fecDecoder) active(now time.Duration) bool { return d.last != 0 && now-d.last < fecIdle }
+
+// busy reports whether a packet may make others known.
+func (d *fecDecoder) busy() bool { return d.slots != nil }
 
 // put keeps a frame that came in.
 func (d *fecDecoder) put(seq uint64, in *inbound, now time.Duration) {
@@ -167,6 +171,7 @@ func (d *fecDecoder) restore(b *fecBlock, now time.Duration) []inbound {
 // them, but then some have ended themselves. It reports whether it made them all.
 func (d *fecDecoder) solve(b *fecBlock, now time.Duration) bool {
 	d.reduce(b)
+	d.effort.spend(len(d.missing) * b.packets)
 	for from := 0; len(d.missing) > 0; {
 		m := len(d.missing)
 		to := b.symbols[m-1].size
@@ -174,6 +179,7 @@ func (d *fecDecoder) solve(b *fecBlock, now time.Duration) bool {
 			break
 		}
 		d.inverse.invert(b.code, d.rows[:m], d.missing)
+		d.effort.spend(3 * m * m) // two matrices, and the sums
 		for i := range m {
 			sum := d.sums[i][from:to]
 			clear(sum)

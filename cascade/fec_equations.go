@@ -10,18 +10,23 @@ const (
 	maxEquations = 96
 	maxUnknowns  = 64
 	maxSteps     = 64    // lengths tried in turn
-	maxRows      = 16384 // … and rows of matrices turned over by it: half a millisecond, whatever a peer makes up
+	maxRows      = 16384 // … and rows turned over by it, before the last of them
 	equationKeep = 500 * time.Millisecond
 	slideGrace   = 2 * time.Millisecond // that a symbol may be later than the packets before it
 	slideBehind  = 1024                 // packets behind a window that are kept
+	rowStep      = 32                   // bytes of a row that are turned over at once
+	vainRows     = 4096                 // rows turned over in vain that another symbol is worth waiting for …
+	vainRowsLow  = 256                  // … and how many when little is left of the allowance
 )
 
 // equation is a symbol of a sliding window, what is here of its packets taken out.
 type equation struct {
-	index   int
-	at      time.Duration
-	unknown []uint64 // packets that are missing, ascending
-	sum     []byte
+	index       int
+	at          time.Duration
+	unknown     []uint64 // packets that are missing, ascending
+	sum         []byte
+	news        bool // since solutions were looked for last
+	first, last int  // places of its missing packets among all of them, while a solution is looked for
 }
 
 // unknown is a missing packet, while a solution is looked for.
@@ -37,11 +42,17 @@ type unknown struct {
 type equations struct {
 	all    []*equation // the longest first
 	spare  []*equation
-	low    uint64 // packets below it are not kept any more
+	seqs   []uint64 // of all packets they cover that are missing, ascending …
+	uses   []int    // … and how many of them cover each
+	low    uint64   // packets below it are not kept any more
 	wait   time.Duration
-	cols   []unknown
-	turned int // rows, for this solution
+	rows   []*equation // of these a solution is looked for, the longest first …
+	cols   []unknown   // … and this is what they cover
+	turned int         // rows, for this solution
+	wanted int         // symbols or packets to come until the next one is looked for: the last was in vain, and not cheap
 	matrix [maxEquations][maxUnknowns + maxEquations]byte
+	counts [maxUnknowns][maxUnknowns]uint8 // symbols by the first and the last packet they miss …
+	fresh  [maxUnknowns][maxUnknowns]uint8 // … and of these the news
 }
 
 // slid takes a symbol of a sliding window and returns the packets it makes up for, each with a reference for the
@@ -54,8 +65,9 @@ func (d *fecDecoder) slid(base uint64, h *parityHeader, symbol []byte, t *tracke
 	d.last, d.restored = now, d.restored[:0]
 	q.wait = h.Span + slideGrace
 	d.letGo(base)
-	e := q.fresh()
-	e.index, e.at, e.unknown = h.Index, now, e.unknown[:0]
+	d.effort.spend(1 + h.Packets/missingSteps)
+	e := q.unused()
+	e.index, e.at, e.news, e.unknown = h.Index, now, true, e.unknown[:0]
 	e.sum = append(e.sum[:0], symbol...)
 	for seq := base; seq < base+uint64(h.Packets); seq++ {
 		if d.has(seq) {
@@ -93,6 +105,11 @@ func (d *fecDecoder) came(seq uint64, now time.Duration) []inbound {
 // known takes a packet that is here now out of the symbols that cover it, and reports whether there is any left of these.
 func (d *fecDecoder) known(seq uint64) (news bool) {
 	q := &d.slide
+	at, found := slices.BinarySearch(q.seqs, seq)
+	if !found {
+		return false
+	}
+	q.seqs, q.uses = slices.Delete(q.seqs, at, at+1), slices.Delete(q.uses, at, at+1)
 	q.all = slices.DeleteFunc(q.all, func(e *equation) bool {
 		i, found := slices.BinarySearch(e.unknown, seq)
 		if !found {
@@ -104,7 +121,7 @@ func (d *fecDecoder) known(seq uint64) (news bool) {
 			return true
 		}
 		d.takeOut(e, seq)
-		news = true
+		e.news, news = true, true
 		return false
 	})
 	return news
@@ -113,9 +130,10 @@ func (d *fecDecoder) known(seq uint64) (news bool) {
 // takeOut takes out of a symbol what a packet that is here has added.
 func (d *fecDecoder) takeOut(e *equation, seq uint64) {
 	slot := &d.slots[seq%fecSlots]
-	d.symbol = appendSymbol(d.symbol[:0], &slot.h, slot.pkt.Buffer()[:slot.size])
+	d.symbol = appendSymbolUpTo(d.symbol[:0], &slot.h, slot.pkt.Buffer()[:slot.size], len(e.sum))
 	n := min(len(d.symbol), len(e.sum))
 	galois.GalMulSliceXor(slideCoefficient(e.index, uint32(seq)), d.symbol[:n], e.sum[:n])
+	d.effort.spend(1)
 }
 
 // letGo of packets far behind a window.
@@ -134,7 +152,7 @@ func (d *fecDecoder) letGo(base uint64) {
 	}
 }
 
-func (q *equations) fresh() *equation {
+func (q *equations) unused() *equation {
 	if n := len(q.spare); n > 0 {
 		e := q.spare[n-1]
 		q.spare = q.spare[:n-1]
@@ -145,61 +163,138 @@ func (q *equations) fresh() *equation {
 
 // insert keeps an equation, and so many of the others as can be solved together.
 func (q *equations) insert(e *equation, now time.Duration) {
-	q.all = slices.DeleteFunc(q.all, func(e *equation) bool {
-		old := now-e.at > equationKeep || e.unknown[0] < q.low
-		if old {
-			q.spare = append(q.spare, e)
-		}
-		return old
-	})
+	q.drop(func(e *equation) bool { return now-e.at > equationKeep || e.unknown[0] < q.low })
 	at, _ := slices.BinarySearchFunc(q.all, e, func(a, b *equation) int { return len(b.sum) - len(a.sum) })
 	q.all = slices.Insert(q.all, at, e)
-	for len(q.all) > maxEquations || q.unknowns() > maxUnknowns {
-		oldest := 0
-		for i, e := range q.all {
-			if e.unknown[0] < q.all[oldest].unknown[0] {
-				oldest = i
+	for _, seq := range e.unknown {
+		at, found := slices.BinarySearch(q.seqs, seq)
+		if !found {
+			q.seqs, q.uses = slices.Insert(q.seqs, at, seq), slices.Insert(q.uses, at, 0)
+		}
+		q.uses[at]++
+	}
+	for len(q.all) > maxEquations || len(q.seqs) > maxUnknowns {
+		oldest := q.all[0]
+		for _, e := range q.all {
+			if e.unknown[0] < oldest.unknown[0] {
+				oldest = e
 			}
 		}
-		q.spare = append(q.spare, q.all[oldest])
-		q.all = slices.Delete(q.all, oldest, oldest+1)
+		q.drop(func(e *equation) bool { return e == oldest })
 	}
 }
 
-// unknowns lists what is unknown, and returns how many that are.
-func (q *equations) unknowns() int {
-	q.cols = q.cols[:0]
-	for _, e := range q.all {
+// drop lets go of equations.
+func (q *equations) drop(which func(*equation) bool) {
+	q.all = slices.DeleteFunc(q.all, func(e *equation) bool {
+		if !which(e) {
+			return false
+		}
 		for _, seq := range e.unknown {
-			at, found := slices.BinarySearchFunc(q.cols, seq, func(u unknown, seq uint64) int { return int(int64(u.seq - seq)) })
-			if found {
-				continue
+			at, _ := slices.BinarySearch(q.seqs, seq)
+			if q.uses[at]--; q.uses[at] == 0 {
+				q.seqs, q.uses = slices.Delete(q.seqs, at, at+1), slices.Delete(q.uses, at, at+1)
 			}
-			if len(q.cols) == cap(q.cols) {
-				q.cols = append(q.cols, unknown{})[:len(q.cols)]
-			}
-			spare := q.cols[:cap(q.cols)][len(q.cols)].symbol
-			q.cols = slices.Insert(q.cols, at, unknown{seq: seq, symbol: spare[:0]})
+		}
+		q.spare = append(q.spare, e)
+		return true
+	})
+}
+
+// solvable picks the equations that may tell something they have not told before, and reports whether there are any:
+// what a symbol covers is a run of the missing packets, so packets can be known only where as many symbols lie within a
+// run as it is long. All others would be turned over in vain.
+func (q *equations) solvable() bool {
+	n := len(q.seqs)
+	q.rows, q.cols = q.rows[:0], q.cols[:0]
+	if n == 0 {
+		return false
+	}
+	for i := range n {
+		clear(q.counts[i][:n])
+		clear(q.fresh[i][:n])
+	}
+	for _, e := range q.all {
+		e.first, _ = slices.BinarySearch(q.seqs, e.unknown[0])
+		e.last, _ = slices.BinarySearch(q.seqs, e.unknown[len(e.unknown)-1])
+		q.counts[e.first][e.last]++
+		if e.news {
+			q.fresh[e.first][e.last]++
+			e.news = false
 		}
 	}
-	return len(q.cols)
+	var reach [maxUnknowns]int // end of the longest run from a packet on, behind it
+	var ends, fresh [maxUnknowns]int
+	for i := n - 1; i >= 0; i-- {
+		symbols, news := 0, 0
+		for j := i; j < n; j++ {
+			ends[j] += int(q.counts[i][j])
+			fresh[j] += int(q.fresh[i][j])
+			symbols, news = symbols+ends[j], news+fresh[j]
+			if symbols > j-i && news > 0 {
+				reach[i] = j + 1
+			}
+		}
+	}
+	q.turned += (len(q.all) + n) / 4
+	end := 0
+	for i := range n {
+		end = max(end, reach[i])
+		if reach[i] = end; i < end {
+			q.column(q.seqs[i])
+		}
+	}
+	for _, e := range q.all {
+		if e.last < reach[e.first] {
+			q.rows = append(q.rows, e)
+		}
+	}
+	return len(q.rows) > 0
+}
+
+// column appends a missing packet to those a solution is looked for.
+func (q *equations) column(seq uint64) {
+	if len(q.cols) == cap(q.cols) {
+		q.cols = append(q.cols, unknown{})[:len(q.cols)]
+	}
+	spare := q.cols[:cap(q.cols)][len(q.cols)].symbol
+	q.cols = append(q.cols, unknown{seq: seq, symbol: spare[:0]})
 }
 
 // solveAll makes what packets can be made of the symbols there are, from their first bytes on: where symbols end there
 // may be too few for all packets, but then some of these have ended themselves.
 func (d *fecDecoder) solveAll(now time.Duration) {
 	q := &d.slide
-	q.unknowns()
+	if q.wanted > 0 {
+		q.wanted--
+		return
+	}
 	q.turned = 0
-	for from, step := 0, 0; step < maxSteps && q.turned < maxRows; step++ {
+	if q.solvable() {
+		d.solveRows(now)
+	}
+	if len(d.restored) == 0 {
+		rows := vainRows
+		if d.effort.low(now) {
+			rows = vainRowsLow
+		}
+		q.wanted = q.turned / rows
+	}
+	d.effort.spend(q.turned)
+}
+
+// solveRows does so with those that were picked.
+func (d *fecDecoder) solveRows(now time.Duration) {
+	q := &d.slide
+	for from, step := 0, 0; step < maxSteps && q.turned+2*maxEquations < maxRows; step++ {
 		active, rows := q.active(from)
 		if active == 0 || rows == 0 {
 			break
 		}
-		to := len(q.all[min(active, rows)-1].sum)
+		to := len(q.rows[min(active, rows)-1].sum)
 		if !q.determine(from, to) { // more, but shorter symbols
-			least := len(q.all[rows-1].sum)
-			if least == to || !q.determine(from, least) {
+			least := len(q.rows[rows-1].sum)
+			if least == to || q.turned > maxRows || !q.determine(from, least) {
 				break
 			}
 			to = least
@@ -213,6 +308,9 @@ func (d *fecDecoder) solveAll(now time.Duration) {
 			continue
 		}
 		d.revive(u.symbol[:u.length], u.seq, now)
+		if !d.has(u.seq) { // no packet: of the symbols that cover it at least one lies
+			q.drop(func(e *equation) bool { _, covers := slices.BinarySearch(e.unknown, u.seq); return covers })
+		}
 	}
 	for i := range q.cols {
 		if d.has(q.cols[i].seq) {
@@ -228,7 +326,7 @@ func (q *equations) active(from int) (packets, rows int) {
 			packets++
 		}
 	}
-	for rows < len(q.all) && len(q.all[rows].sum) > from {
+	for rows < len(q.rows) && len(q.rows[rows].sum) > from {
 		rows++
 	}
 	return packets, rows
@@ -238,16 +336,20 @@ func (q *equations) active(from int) (packets, rows int) {
 // reports whether there are any whose bytes before these are known.
 func (q *equations) determine(from, to int) (news bool) {
 	rows := 0
-	for rows < len(q.all) && len(q.all[rows].sum) >= to {
+	for rows < len(q.rows) && len(q.rows[rows].sum) >= to {
 		rows++
 	}
 	n := len(q.cols)
-	width := n + rows
-	for r, e := range q.all[:rows] {
+	width := (n + rows + rowStep - 1) &^ (rowStep - 1)
+	q.turned += rows
+	for r, e := range q.rows[:rows] {
 		clear(q.matrix[r][:width])
 		q.matrix[r][n+r] = 1
+		c, _ := slices.BinarySearchFunc(q.cols, e.unknown[0], func(u unknown, seq uint64) int { return int(int64(u.seq - seq)) })
 		for _, seq := range e.unknown {
-			c, _ := slices.BinarySearchFunc(q.cols, seq, func(u unknown, seq uint64) int { return int(int64(u.seq - seq)) })
+			for q.cols[c].seq != seq {
+				c++
+			}
 			if u := &q.cols[c]; u.length == 0 || u.length > from {
 				q.matrix[r][c] = slideCoefficient(e.index, uint32(seq))
 			}
@@ -264,14 +366,15 @@ func (q *equations) determine(from, to int) (news bool) {
 			continue
 		}
 		q.matrix[rank], q.matrix[p] = q.matrix[p], q.matrix[rank]
-		pivot := q.matrix[rank][:width]
-		times := &fecTimes[inverse(pivot[c])]
+		left := c &^ (rowStep - 1) // there is nothing before the column any more
+		pivot := q.matrix[rank][left:width]
+		times := &fecTimes[inverse(pivot[c-left])]
 		for i, v := range pivot {
 			pivot[i] = times[v]
 		}
 		for r := range rows {
 			if f := q.matrix[r][c]; f != 0 && r != rank {
-				galois.GalMulSliceXor(f, pivot, q.matrix[r][:width])
+				galois.GalMulSliceXor(f, pivot, q.matrix[r][left:width])
 				q.turned++
 			}
 		}
@@ -304,11 +407,12 @@ func (q *equations) extend(from, to int) {
 		}
 		u.symbol = append(u.symbol[:from], make([]byte, to-from)...)
 		for r, f := range q.matrix[u.row][len(q.cols):] {
-			if r == len(q.all) || len(q.all[r].sum) < to {
+			if r == len(q.rows) || len(q.rows[r].sum) < to {
 				break
 			}
 			if f != 0 {
-				galois.GalMulSliceXor(f, q.all[r].sum[from:to], u.symbol[from:to])
+				galois.GalMulSliceXor(f, q.rows[r].sum[from:to], u.symbol[from:to])
+				q.turned++
 			}
 		}
 		u.reach = to
@@ -321,5 +425,5 @@ func (q *equations) extend(from, to int) {
 }
 
 func (q *equations) clear() {
-	q.all, q.spare, q.low, q.wait = nil, nil, 0, 0
+	q.all, q.spare, q.seqs, q.uses, q.rows, q.low, q.wait = nil, nil, nil, nil, nil, 0, 0
 }

@@ -72,7 +72,7 @@ type codec struct {
 
 func newCodec() *codec {
 	c := &codec{rng: rand.New(rand.NewPCG(9, 9))}
-	c.dec = fecDecoder{pool: &c.pool, stats: &c.stats}
+	c.dec = fecDecoder{pool: &c.pool, stats: &c.stats, effort: newAllowance(repairSteps, repairSaved)}
 	c.dec.slots, c.dec.last = make([]fecSlot, fecSlots), 1
 	return c
 }

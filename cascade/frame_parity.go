@@ -102,14 +102,19 @@ func parseParity(f frame) (h parityHeader, symbol []byte, err error) {
 //
 // F says that it is a fragment. The link sequence number follows from the place in the block.
 func appendSymbol(b []byte, h *mediaHeader, rtp []byte) []byte {
+	return appendSymbolUpTo(b, h, rtp, len(rtp))
+}
+
+// appendSymbolUpTo does the same where no more of the RTP bytes than so many is of interest.
+func appendSymbolUpTo(b []byte, h *mediaHeader, rtp []byte, most int) []byte {
 	start := len(b)
 	b = append(b, 0, 0)
 	b = appendVarint(b, h.Flow)
 	first := *h
 	first.Retransmission = false
 	b = first.appendTail(b)
-	b = append(b, rtp...)
-	n := uint16(len(b) - start - 2)
+	n := uint16(len(b) - start - 2 + len(rtp))
+	b = append(b, rtp[:min(len(rtp), most)]...)
 	if h.Total != 0 {
 		n |= 1 << 15
 	}

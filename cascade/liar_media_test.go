@@ -1,7 +1,9 @@
 package cascade
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -204,6 +206,21 @@ func mediaFrame(flow, linkSeq uint32, rtp []byte) []byte {
 	return appendMedia(nil, &mediaHeader{Flow: flow, LinkSeq: linkSeq, Class: classRest, AudioLevel: 255}, rtp, true)
 }
 
+func slidingFrame(base uint32, packets, index int, symbol []byte) []byte {
+	body := appendParity(nil, parityHeader{Base: base, Packets: packets, Index: index % 256, Sliding: true, Span: 255 * time.Millisecond}, symbol)
+	return append(appendFrameHead(nil, frameSliding, len(body), true), body...)
+}
+
+// fullNack asks for all that a NACK can ask for, from a number on and so far apart.
+func fullNack(seq, apart uint32) []byte {
+	b := appendFrameHead(nil, frameNack, 8*maxNackEntries, false)
+	for i := range uint32(maxNackEntries) {
+		b = binary.BigEndian.AppendUint32(b, seq+i*apart)
+		b = append(b, 0xff, 0xff, 0xff, 0xff)
+	}
+	return b
+}
+
 func TestLyingLanesAreBounded(t *testing.T) {
 	const closed = true
 	cases := []struct {
@@ -323,6 +340,77 @@ func TestLyingLanesAreBounded(t *testing.T) {
 				}
 			}
 		}, dropGarbage, 0, !closed},
+		{"sliding parity that contradicts", func(s *stage, lane *fakeConn) {
+			s.push()
+			rnd := rand.New(rand.NewPCG(3, 4))
+			symbol := make([]byte, 600)
+			for i := range uint32(1_500) {
+				for c := range symbol {
+					symbol[c] = byte(rnd.Uint32())
+				}
+				base := 1 + i/3*4
+				if i%3 == 0 { // two of three are there
+					_ = lane.SendDatagram(mediaFrame(1, base, rtpOf(uint16(i), 500)))
+					_ = lane.SendDatagram(mediaFrame(1, base+1, rtpOf(uint16(i), 500)))
+				}
+				_ = lane.SendDatagram(slidingFrame(base, 3+int(i%3), int(i), symbol))
+				if i%50 == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		}, dropGarbage, 3, !closed},
+		{"sliding parity for everything at once", func(s *stage, lane *fakeConn) {
+			for i := range uint32(2_000) {
+				_ = lane.SendDatagram(slidingFrame(i*1000, 192, int(i), make([]byte, 1000)))
+				if i%50 == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		}, dropGarbage, 0, !closed},
+		{"sliding parity of nothing over many packets", func(s *stage, lane *fakeConn) {
+			s.push()
+			_ = lane.SendDatagram(slidingFrame(1, 1, 0, []byte{0}))
+			time.Sleep(10 * time.Millisecond)
+			for i := range uint32(191) {
+				_ = lane.SendDatagram(mediaFrame(1, 1+i, rtpOf(uint16(i), 1000)))
+				if i%20 == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			for i := 0; i < 200 && s.linked(); i++ {
+				var b []byte
+				for j := range 60 {
+					body := appendParity(nil, parityHeader{Base: 1, Packets: 192, Index: (60*i + j) % 256, Sliding: true, Span: 255 * time.Millisecond}, []byte{byte(j)})
+					b = append(appendFrameHead(b, frameSliding, len(body), false), body...)
+				}
+				_ = lane.SendDatagram(b)
+				time.Sleep(time.Millisecond)
+			}
+		}, dropOverwork, 201, closed},
+		{"NACKs as many as fit", func(s *stage, lane *fakeConn) {
+			s.pull(1, "TR_witness")
+			for range 100 {
+				_ = lane.SendDatagram(bytes.Repeat(fullNack(1, 33), 4))
+				time.Sleep(time.Millisecond / 2)
+			}
+		}, dropOverwork, 150, !closed},
+		{"NACKs as many as fit for ever", func(s *stage, lane *fakeConn) {
+			s.pull(1, "TR_witness")
+			for range 500 {
+				_ = lane.SendDatagram(bytes.Repeat(fullNack(1, 33), 4))
+				time.Sleep(time.Millisecond / 2)
+			}
+		}, dropOverwork, 201, closed},
+		{"jumps ahead", func(s *stage, lane *fakeConn) {
+			for i := range uint32(1000) {
+				var b []byte
+				for j := range uint32(60) {
+					b = append(b, appendProbe(nil, probe{Sent: time.Second, Highest: (60*i + j) * 600})...)
+				}
+				_ = lane.SendDatagram(b)
+				time.Sleep(time.Millisecond / 2)
+			}
+		}, dropOverwork, 201, closed},
 		{"asks for everything for ever", func(s *stage, lane *fakeConn) {
 			s.pull(1, "TR_witness")
 			time.Sleep(100 * time.Millisecond)
@@ -445,6 +533,31 @@ func TestFloodOfClocksAndAnswers(t *testing.T) {
 		require.Zero(t, tv.count())
 		require.LessOrEqual(t, s.a.status(t, "liar").Lanes, 2, "no more lanes than the greeting allowed")
 		s.end()
+	})
+}
+
+// Messages beyond what all flows need are not read, so the peer that writes them waits.
+func TestFloodOfControlIsReadSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, false, func(c *Config) { c.MaxFlows = 50 })
+		s.lanes()
+		var said atomic.Int64
+		flood := make(chan struct{})
+		go func() {
+			defer close(flood)
+			for meshnet.WriteMessage(s.l.control, &cascadepb.LinkMessage{Version: 1, Body: &cascadepb.LinkMessage_LinkUse{LinkUse: &cascadepb.LinkUse{Wanted: true}}}) == nil {
+				said.Add(1)
+			}
+		}()
+		const seconds = 3
+		time.Sleep(seconds * time.Second)
+		const rate, saved = controlFewest + 50*controlSteps, controlFewest + 50*controlSaved
+		require.Greater(t, said.Load(), int64(rate*seconds/2))
+		require.Less(t, said.Load(), int64(saved+rate*seconds+100))
+		require.NotZero(t, s.drops("hurried"))
+		require.True(t, s.linked(), "it does no harm")
+		s.end()
+		<-flood
 	})
 }
 

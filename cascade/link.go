@@ -3,6 +3,7 @@ package cascade
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -252,9 +253,13 @@ func (l *link) farewell() {
 }
 
 func (l *link) readControl() {
+	flows := float64(l.c.cfg.MaxFlows)
+	messages := newAllowance(controlFewest+controlSteps*flows, controlFewest+controlSaved*flows)
+	from := countedReader{Reader: l.control}
 	for {
 		m := new(cascadepb.LinkMessage)
-		if err := meshnet.ReadMessage(l.control, maxControlBytes, m); err != nil {
+		from.bytes = 0
+		if err := meshnet.ReadMessage(&from, maxControlBytes, m); err != nil {
 			if errors.Is(err, meshnet.ErrMessageTooLarge) {
 				l.peer.stats.drop(dropBadControl)
 				l.misbehaved(cascadepb.CloseReason_CLOSE_REASON_PROTOCOL)
@@ -271,13 +276,47 @@ func (l *link) readControl() {
 			l.misbehaved(cascadepb.CloseReason_CLOSE_REASON_PROTOCOL)
 			return
 		}
+		messages.spend(1 + from.bytes/controlBytes)
+		if pause := messages.debt(l.c.now()); pause > 0 && !l.hold(pause) {
+			return
+		}
 	}
+}
+
+// hold makes a peer that says more than it may wait until it is read again, and reports whether the link is still there.
+func (l *link) hold(pause time.Duration) bool {
+	l.peer.stats.drop(dropHurried)
+	timer := time.NewTimer(max(pause, controlPause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}
+
+// countedReader counts what is read.
+type countedReader struct {
+	io.Reader
+	bytes int
+}
+
+func (r *countedReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.bytes += n
+	return n, err
 }
 
 // senseless counts a frame or message that means nothing here. Too many in a second end the link.
 func (l *link) senseless(why dropReason) {
 	l.peer.stats.drop(why)
-	if l.garbage.Add(1) > int64(l.c.cfg.GarbageLimit) {
+	l.tolerate(1)
+}
+
+// tolerate adds so many to those of this second.
+func (l *link) tolerate(frames int64) {
+	if l.garbage.Add(frames) > int64(l.c.cfg.GarbageLimit) {
 		l.misbehaved(cascadepb.CloseReason_CLOSE_REASON_GARBAGE)
 	}
 }

@@ -206,7 +206,9 @@ func (l *link) frame(ln *lane, f frame, now time.Duration) error {
 		if err != nil {
 			return err
 		}
-		l.tx.repeat(entries[:n], now, l.roundTrip())
+		if !l.tx.repeat(entries[:n], now, l.roundTrip()) {
+			l.senseless(dropOverwork)
+		}
 	case frameProbe:
 		p, err := parseProbe(f.body)
 		if err != nil {

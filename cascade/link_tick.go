@@ -93,6 +93,9 @@ func (t *ticker) step(now time.Duration) (due time.Duration) {
 // round probes every lane, and looks whether our sources have news for the peer.
 func (t *ticker) round(now time.Duration) {
 	l := t.link
+	if lies := l.rx.lies.Swap(0); lies > 0 {
+		l.tolerate(lies)
+	}
 	t.measure(now)
 	t.lanes = l.tx.snapshotLanes(t.lanes[:0])
 	for _, ln := range t.lanes {

@@ -36,6 +36,7 @@ type receiver struct {
 	fresh atomic.Int64            // when what was queued last came, a time.Duration
 	flows atomic.Pointer[[]*pull] // by flow ID; replaced as a whole by the peer's goroutine
 	gap   chan struct{}           // capacity 1: something is missing that was not before
+	lies  atomic.Int64            // frames refused that would have cost too much, since the ticker looked
 	holds chan struct{}           // capacity 1: something waits for less time than the loop does
 
 	// turn is held while packets are dealt with and over the sinks, so that each stream has one writer. mu is taken
@@ -63,7 +64,7 @@ func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
 		alarm:    never,
 		track:    newTracker(cfg.RepairDeadline),
 		assemble: reassembler{pool: pool, stats: stats},
-		fec:      fecDecoder{pool: pool, stats: stats},
+		fec:      fecDecoder{pool: pool, stats: stats, effort: newAllowance(repairSteps, repairSaved)},
 	}
 }
 
@@ -203,6 +204,12 @@ func (r *receiver) deliver(in *inbound) {
 	r.mu.Lock()
 	quiet := !r.track.pending()
 	in.h.complete(r.track.highest)
+	if !in.restored && !r.affords(in.h.LinkSeq, in.at) {
+		r.mu.Unlock()
+		r.refuse()
+		in.pkt.Release()
+		return
+	}
 	seq, fresh := r.track.received(in.h.LinkSeq, in.h.Retransmission, in.at)
 	if fresh && !in.restored && !in.h.Retransmission {
 		r.seen.came(seq, in.at)
@@ -212,12 +219,17 @@ func (r *receiver) deliver(in *inbound) {
 	var restored []inbound
 	if fresh && !in.restored {
 		r.fec.put(seq, in, in.at)
-		if in.h.Retransmission { // the one that was wanting, perhaps
+		able := !r.fec.busy() || r.fec.effort.open(in.at)
+		if in.h.Retransmission && able { // the one that was wanting, perhaps
 			if b := r.fec.of(seq); b != nil {
 				restored = r.fec.restore(b, in.at)
 			}
 		}
-		if len(restored) == 0 && len(r.fec.slide.all) > 0 {
+		switch {
+		case len(r.fec.slide.all) == 0:
+		case !able:
+			r.fec.slide.drop(func(*equation) bool { return true })
+		case len(restored) == 0:
 			restored = r.fec.came(seq, in.at)
 		}
 	}
@@ -247,6 +259,12 @@ func (r *receiver) deliver(in *inbound) {
 // restore takes a parity symbol and delivers the packets it makes up for.
 func (r *receiver) restore(in *inbound) {
 	r.mu.Lock()
+	if !r.fec.effort.open(in.at) || !r.affords(in.parity.Base+uint32(in.parity.Packets)-1, in.at) {
+		r.mu.Unlock()
+		r.refuse()
+		in.pkt.Release()
+		return
+	}
 	base := r.track.extend(in.parity.Base)
 	var restored []inbound
 	hopeless := false
@@ -272,6 +290,25 @@ func (r *receiver) restore(in *inbound) {
 	if hopeless || pending && len(restored) == 0 {
 		r.wake()
 	}
+}
+
+// affords reports whether what a link sequence number finds missing may be looked for. The mutex is held.
+func (r *receiver) affords(seq uint32, now time.Duration) bool {
+	rows := r.track.ahead(seq) / missingSteps
+	if rows == 0 {
+		return true
+	}
+	if !r.fec.effort.open(now) {
+		return false
+	}
+	r.fec.effort.spend(rows)
+	return true
+}
+
+// refuse counts a frame that would have cost too much.
+func (r *receiver) refuse() {
+	r.stats.drop(dropOverwork)
+	r.lies.Add(1)
 }
 
 // wake makes the ticker look for what is missing.
@@ -381,6 +418,11 @@ func (r *receiver) collect(now, rtt time.Duration, out []uint64) (ask []uint64, 
 // announced takes the peer's highest link sequence number from a probe.
 func (r *receiver) announced(seq uint32, now time.Duration) {
 	r.mu.Lock()
+	if !r.affords(seq, now) {
+		r.mu.Unlock()
+		r.refuse()
+		return
+	}
 	r.track.announced(seq, now)
 	pending := r.track.pending()
 	r.mu.Unlock()

@@ -1,6 +1,7 @@
 package cascade
 
 import (
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -36,8 +37,9 @@ type sender struct {
 	pace      pacer
 	rate      linkRate
 	nextAge   time.Duration
-	offered   uint64 // bytes of RTP flows brought
-	drained   uint64 // bytes of datagrams lanes took
+	asking    allowance // packets the peer may ask for
+	offered   uint64    // bytes of RTP flows brought
+	drained   uint64    // bytes of datagrams lanes took
 	closed    bool
 }
 
@@ -52,6 +54,7 @@ func newSender(cfg Config, stats *counters, queueDelay prometheus.Observer) *sen
 		sched:        newScheduler(cfg.QueueBytes, stats),
 		cache:        newSendCache(),
 		next:         1,
+		asking:       newAllowance(askedSteps, askedSaved),
 		kick:         make(chan struct{}, 1),
 		repair:       newOutgoingRepair(),
 		maxBytes:     safeDatagram,
@@ -132,17 +135,23 @@ func (e *sendEncoding) classify(p *rtpstream.Packet) class {
 	return classRest
 }
 
-// repeat queues again what the peer asks for.
-func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) {
+// repeat queues again what the peer asks for, and reports whether it may ask for so much.
+func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) bool {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return
+		return true
 	}
+	if !s.asking.open(now) {
+		s.mu.Unlock()
+		return false
+	}
+	s.asking.spend(askedFrame)
 	for _, e := range entries {
+		s.asking.spend(1 + bits.OnesCount32(e.Bits))
 		s.repeatOne(e.Base, now, rtt)
-		for bits, seq := e.Bits, e.Base+1; bits != 0; bits, seq = bits>>1, seq+1 {
-			if bits&1 != 0 {
+		for left, seq := e.Bits, e.Base+1; left != 0; left, seq = left>>1, seq+1 {
+			if left&1 != 0 {
 				s.repeatOne(seq, now, rtt)
 			}
 		}
@@ -150,6 +159,7 @@ func (s *sender) repeat(entries []nackEntry, now, rtt time.Duration) {
 	s.pump(now)
 	s.remind(now)
 	s.departNow()
+	return true
 }
 
 func (s *sender) repeatOne(seq32 uint32, now, rtt time.Duration) {

@@ -1,6 +1,7 @@
 package cascade
 
 import (
+	"slices"
 	"time"
 
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
@@ -17,6 +18,7 @@ const (
 	fecWait          = 58 * time.Millisecond // a loss is asked for after this when parity has not made up for it
 	nackAgain        = 2 * time.Millisecond  // where FEC runs a NACK is late already: it is said
 	nackTimes        = 6                     // so often in a row
+	staleGaps        = 32                    // missing packets that have come, beyond which the list is tidied up
 	repairTick       = 5 * time.Millisecond  // how often missing packets are looked at while there are some
 )
 
@@ -123,6 +125,15 @@ func (t *tracker) announced(seq32 uint32, now time.Duration) {
 	}
 }
 
+// ahead is how many packets a number would find missing.
+func (t *tracker) ahead(seq32 uint32) int {
+	seq := t.unwrap.Peek(seq32)
+	if seq <= t.highest {
+		return 0
+	}
+	return int(min(seq-t.highest-1, maxMissing/2))
+}
+
 // gap marks what lies between the highest number and seq as missing, the newest at least.
 func (t *tracker) gap(seq uint64, now time.Duration) {
 	first := t.highest + 1
@@ -156,17 +167,27 @@ func (t *tracker) holdWindow() time.Duration {
 // youngGap reports when the youngest gap below seq was noticed, or false when nothing below it may still be on its way:
 // what was asked for once is lost, not late.
 func (t *tracker) youngGap(seq uint64) (since time.Duration, young bool) {
-	for i := len(t.missing) - 1; i >= 0; i-- {
-		if t.missing[i] >= seq {
-			continue
-		}
+	below, _ := slices.BinarySearch(t.missing, seq)
+	for i, tidied := below-1, false; i >= 0; i-- {
 		slot := &t.slots[t.missing[i]%trackerSlots]
-		if slot.seq != t.missing[i] || slot.state != slotMissing {
-			continue
+		if slot.seq == t.missing[i] && slot.state == slotMissing {
+			return slot.since, slot.nacks == 0
 		}
-		return slot.since, slot.nacks == 0
+		if below-i == staleGaps && !tidied {
+			t.tidy()
+			below, _ = slices.BinarySearch(t.missing, seq)
+			i, tidied = below, true
+		}
 	}
 	return 0, false
+}
+
+// tidy forgets what is listed as missing and is not any more.
+func (t *tracker) tidy() {
+	t.missing = slices.DeleteFunc(t.missing, func(seq uint64) bool {
+		slot := &t.slots[seq%trackerSlots]
+		return slot.seq == seq && slot.state != slotMissing
+	})
 }
 
 // pending reports whether something is missing and still hoped for.
