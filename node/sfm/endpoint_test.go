@@ -232,6 +232,36 @@ func TestSectionsAreUsedAgain(t *testing.T) {
 	})
 }
 
+// What is subscribed to while the client makes the offer that it was asked for gets a section of the offer after that.
+func TestSubscribedWhileAsked(t *testing.T) {
+	s := newSFM(t, nil)
+	alice, bob := newClient(t, s, "PA_alice", true, nil), newClient(t, s, "PA_bob", true, nil)
+	bob.negotiate()
+	a, b := cam("1"), cam("2")
+	for _, x := range []mesh.Source{a, b} {
+		alice.ep.Expect(x)
+		alice.publish(x)
+	}
+	sa, sb := alice.source(a), alice.source(b)
+	bob.ep.Subscribe(sa)
+	bob.eventually("first", func() bool { return bob.count("TR_1") > 5 })
+	hold := make(chan struct{})
+	bob.do(func() { <-hold })
+	asked := func() int {
+		bob.mu.Lock()
+		defer bob.mu.Unlock()
+		return len(bob.asked)
+	}
+	was := asked()
+	bob.ep.Unsubscribe(a.ID)
+	require.Eventually(t, func() bool { return asked() > was }, patience, time.Millisecond)
+	bob.ep.Subscribe(sb)
+	require.Len(t, bob.ep.Stats().Subscriptions, 1, "it came before the offer")
+	close(hold)
+	bob.eventually("second", func() bool { return bob.count("TR_2") > 5 })
+	bob.noFailures()
+}
+
 // A client whose network blocks UDP comes by TCP (RFC 6544).
 func TestTCP(t *testing.T) {
 	modes(t, func(t *testing.T, single bool) {

@@ -235,7 +235,19 @@ func (c *client) SendDescription(target Target, d Description) {
 		c.answers = append(c.answers, d)
 	}
 	c.mu.Unlock()
+	applied := make(chan struct{})
+	if d.Type == "answer" {
+		// Media of a section begins once its answer is on its way. Pion reads a stream that is here before its answer is,
+		// from two goroutines without a lock (handleIncomingSSRC and startReceiver): a data race of its own.
+		defer func() {
+			select {
+			case <-applied:
+			case <-c.stop:
+			}
+		}()
+	}
 	c.do(func() {
+		defer close(applied)
 		if c.mute {
 			return
 		}

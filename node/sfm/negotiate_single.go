@@ -54,8 +54,9 @@ func (e *Endpoint) sectionsAnswered(sections []section) {
 		}
 	}
 	waiting := e.waiting()
-	// A client that offers without what it was asked for is not asked again before something changes.
-	st.dirty = waiting > 0 && (!st.asked || waiting < st.waiting)
+	// A client that offers without what it was asked for is not asked again before something changes. What has changed since
+	// it was asked it could not know.
+	st.dirty = waiting > 0 && (st.dirty || !st.asked || waiting < st.waiting)
 	st.asked = false
 }
 
