@@ -320,15 +320,17 @@ func (s *subscriber) read(t *webrtc.TrackRemote) {
 		stamp, stamped := readStamp(payload)
 		s.mu.Lock()
 		if x := s.find(binary.BigEndian.Uint32(b[8:])); x != nil {
-			if at, ok := x.arrivedAt(seq); ok {
-				if stamped && stamp >= x.firstAt { // what is older came from a cache, and is late for a reason
-					s.delays.add(at - stamp)
+			at, ok := x.arrivedAt(seq)
+			if ok && stamped && stamp >= x.firstAt { // what is older came from a cache, and is late for a reason
+				s.delays.add(at - stamp)
+			}
+			if x.video && whole {
+				if !ok { // more came at once than arrivals holds
+					at = s.load.now()
 				}
-				if x.video && whole {
-					x.decoded = true
-					if s.frameAt == 0 {
-						s.frameAt, s.frameAge = at, at-stamp
-					}
+				x.decoded = true
+				if s.frameAt == 0 {
+					s.frameAt, s.frameAge = at, at-stamp
 				}
 			}
 		}
