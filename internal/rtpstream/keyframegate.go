@@ -1,9 +1,6 @@
 package rtpstream
 
-import (
-	"math/bits"
-	"time"
-)
+import "time"
 
 // KeyframeReason says why a keyframe is asked for.
 type KeyframeReason uint8
@@ -16,21 +13,18 @@ const (
 	KeyframeForRepair
 )
 
-// keyframeBurst is how many requests for the sake of joiners may follow one another at once: somebody who begins with
-// the small picture and goes on to the large one should not wait for it.
-const keyframeBurst = 2
-
 // KeyframeGates collapse the requests for keyframes of one source: for each encoding one in flight, repeated when it is
-// not answered; for joiners one in JoinGap whatever the encoding, after a burst of two; for lost pictures one in RepairGap
-// and encoding. A request takes along every other encoding that waits, and the lowest one, which joiners begin with: what
-// is kept of it is not to grow too old just when the next request has to wait. A wish is remembered until a keyframe
-// comes. It is pure: callers say what time it is.
+// not answered; for joiners one in JoinGap whatever the encoding; for lost pictures one in RepairGap and encoding. A
+// request takes along every other encoding that waits, and for joiners all that were not asked for of late: somebody who
+// begins with the small picture goes on to a larger one, and what is kept of the smallest, which joiners begin with, is not
+// to grow too old just when the next request has to wait. A wish is remembered until a keyframe comes. It is pure: callers
+// say what time it is.
 type KeyframeGates struct {
 	JoinGap, RepairGap time.Duration // least time between two requests that are answered
 
 	encodings [MaxEncodings]keyframeGate
-	spent     int           // requests for joiners of late, at most keyframeBurst
-	refill    time.Duration // when one of these is forgotten
+	joined    bool          // joins is meant
+	joins     time.Duration // when one was sent for joiners
 }
 
 // keyframeGate is what is known of one encoding.
@@ -57,7 +51,7 @@ func (g *KeyframeGates) Request(e uint8, why KeyframeReason, now time.Duration) 
 		return true
 	}
 	k := &g.encodings[e]
-	collapsed = k.wanted || now < g.next(k, why, now)
+	collapsed = k.wanted || now < g.next(k, why)
 	if !k.wanted || why > k.why {
 		k.why = why
 	}
@@ -66,7 +60,7 @@ func (g *KeyframeGates) Request(e uint8, why KeyframeReason, now time.Duration) 
 }
 
 // next is the earliest time for a request.
-func (g *KeyframeGates) next(k *keyframeGate, why KeyframeReason, now time.Duration) time.Duration {
+func (g *KeyframeGates) next(k *keyframeGate, why KeyframeReason) time.Duration {
 	switch {
 	case k.waiting:
 		return k.last + min(keyframeRetry<<min(k.tries-1, 3), keyframeRetryMax)
@@ -75,16 +69,12 @@ func (g *KeyframeGates) next(k *keyframeGate, why KeyframeReason, now time.Durat
 	case why == KeyframeForRepair:
 		return 0
 	}
-	for g.spent > 0 && now >= g.refill {
-		g.spent--
-		g.refill += g.JoinGap
-	}
 	next := time.Duration(0)
-	if k.sent {
-		next = k.last + g.JoinGap
+	if g.joined {
+		next = g.joins + g.JoinGap
 	}
-	if g.spent >= keyframeBurst {
-		next = max(next, g.refill)
+	if k.sent {
+		next = max(next, k.last+g.JoinGap)
 	}
 	return next
 }
@@ -94,7 +84,7 @@ func (g *KeyframeGates) Due(now time.Duration, can EncodingSet) (ask EncodingSet
 	joins := false
 	for e := range uint8(MaxEncodings) {
 		k := &g.encodings[e]
-		if k.wanted && can.Has(e) && now >= g.next(k, k.why, now) {
+		if k.wanted && can.Has(e) && now >= g.next(k, k.why) {
 			ask = ask.With(e)
 			joins = joins || !k.waiting && k.why == KeyframeForJoin
 		}
@@ -102,23 +92,21 @@ func (g *KeyframeGates) Due(now time.Duration, can EncodingSet) (ask EncodingSet
 	if ask == 0 {
 		return 0
 	}
-	lowest := uint8(bits.TrailingZeros8(uint8(can)))
 	for e := range uint8(MaxEncodings) {
 		k := &g.encodings[e]
-		renew := joins && e == lowest && now-k.last >= g.JoinGap/2
+		renew := joins && (!k.sent || now-k.last >= g.JoinGap/2)
 		if can.Has(e) && !k.waiting && (k.wanted || renew) {
 			ask = ask.With(e)
 		}
 		if ask.Has(e) {
-			k.waiting, k.sent, k.last = true, true, now
-			k.tries++
+			k.waiting, k.sent, k.last = k.wanted, true, now
+			if k.wanted {
+				k.tries++
+			}
 		}
 	}
 	if joins {
-		if g.spent == 0 {
-			g.refill = now + g.JoinGap
-		}
-		g.spent++
+		g.joined, g.joins = true, now
 	}
 	return ask
 }

@@ -29,8 +29,9 @@ type Config struct {
 	// KeyframeInterval is the least time between two keyframe requests for one encoding, made because somebody lost its
 	// picture. Default 1 s.
 	KeyframeInterval time.Duration
-	// KeyframeJoinInterval is the same for requests made because somebody begins to watch; most begin with what is kept
-	// since the latest keyframe, six seconds at most. Default 5 s.
+	// KeyframeJoinInterval is the same for requests made because somebody begins to watch, of all encodings together; most
+	// begin with what is kept since the latest keyframe, six seconds at most. Default 5.2 s: however they are delayed on
+	// their way, no two come within five seconds.
 	KeyframeJoinInterval time.Duration
 	// DowngradeDelay is how long demand for a source must stay low before its publisher is told. Default 5 s.
 	DowngradeDelay time.Duration
@@ -50,7 +51,7 @@ func DefaultConfig() Config {
 		ICEFailedTimeout:       15 * time.Second,
 		ICEKeepalive:           2 * time.Second,
 		KeyframeInterval:       time.Second,
-		KeyframeJoinInterval:   5 * time.Second,
+		KeyframeJoinInterval:   5200 * time.Millisecond,
 		DowngradeDelay:         5 * time.Second,
 		SectionRest:            2 * time.Second,
 		EgressPackets:          1024,
