@@ -28,6 +28,10 @@ type egress struct {
 	mu        sync.Mutex                // orders changes
 	senders   atomic.Pointer[[]*sender] // immutable slices
 	receivers atomic.Pointer[[]*receiver]
+
+	// Owned by the goroutine.
+	behind   []*sender   // have a backlog
+	catching *time.Timer // runs while there are some
 }
 
 // egressItem is one packet on its way to one sender's stream. It holds a reference to the packet.
@@ -40,15 +44,17 @@ type egressItem struct {
 type scratch struct {
 	header  rtp.Header
 	payload []byte
-	past    []*rtpstream.Packet
 }
 
 func newScratch() *scratch { return &scratch{payload: make([]byte, 0, rtpstream.MaxPacketBytes+8)} }
 
 func newEgress(s *SFM) *egress {
-	return &egress{
+	g := &egress{
 		sfm: s, queue: rtpstream.NewQueue[egressItem](s.cfg.EgressPackets), kick: make(chan struct{}, 1),
+		catching: time.NewTimer(catchTick),
 	}
+	g.catching.Stop()
+	return g
 }
 
 // push queues a packet, retaining it. It never blocks.
@@ -94,16 +100,23 @@ func (g *egress) run(ctx context.Context) {
 		for it, ok := g.queue.Pop(); ok; it, ok = g.queue.Pop() {
 			it.packet.Release()
 		}
+		for _, s := range g.behind {
+			s.backlog.clear()
+		}
 	}()
 	buf := newScratch()
 	timer := time.NewTimer(idleTick)
 	defer timer.Stop()
+	defer g.catching.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.queue.Wake():
 			g.drain(ctx, buf)
+			continue
+		case <-g.catching.C:
+			g.catch(g.sfm.now(), buf)
 			continue
 		case <-g.kick:
 		case <-timer.C:
@@ -115,11 +128,32 @@ func (g *egress) run(ctx context.Context) {
 func (g *egress) drain(ctx context.Context, buf *scratch) {
 	now := g.sfm.now()
 	for it, ok := g.queue.Pop(); ok; it, ok = g.queue.Pop() {
-		it.sender.forward(it.packet, now, buf)
+		if !it.sender.backlog.queues(it.packet) {
+			it.sender.forward(it.packet, now, buf)
+		}
 		it.packet.Release()
 		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// follow has a sender's backlog sent. The goroutine calls it.
+func (g *egress) follow(s *sender) {
+	if slices.Contains(g.behind, s) {
+		return
+	}
+	if len(g.behind) == 0 {
+		g.catching.Reset(catchTick)
+	}
+	g.behind = append(g.behind, s)
+}
+
+// catch sends the next portion of each backlog.
+func (g *egress) catch(now time.Duration, buf *scratch) {
+	g.behind = slices.DeleteFunc(g.behind, func(s *sender) bool { return !s.catch(catchStep, now, buf) })
+	if len(g.behind) > 0 {
+		g.catching.Reset(catchTick)
 	}
 }
 

@@ -260,7 +260,8 @@ func (e *Endpoint) tellDemand() {
 		}
 		d := r.media.Demand()
 		if d.Encodings != 0 {
-			d = rtpstream.Everything(d.Encodings) // clients cannot be told of layers
+			// Clients cannot be told of layers. The smallest encoding is what others begin with.
+			d = rtpstream.Everything(d.Encodings.With(0))
 		}
 		if d, changed := r.demand.update(d, e.sfm.now()); changed {
 			e.h.DemandChanged(r.source.ID, d)

@@ -187,6 +187,17 @@ func (c *layerChoice) target(now time.Duration) (encoding int, alsoAll bool) {
 	return c.goal, true
 }
 
+// first is the encoding a client begins with that has to wait for its goal's next keyframe: the smallest, of which
+// publishers never stop to send and of which whole seconds are kept.
+func (c *layerChoice) first() int {
+	for e := range len(c.sides) {
+		if c.available.Has(uint8(e)) {
+			return e
+		}
+	}
+	return noEncoding
+}
+
 func (c *layerChoice) flows(e int, now time.Duration) bool {
 	return c.seen[e] != 0 && now-c.seen[e] < starvedAfter
 }

@@ -40,6 +40,7 @@ type sender struct {
 
 	active   atomic.Bool // connected and bound: what is sent arrives
 	demandMu sync.Mutex  // keeps decisions and what the source is told of them in one order
+	backlog  backlog
 
 	mu          sync.Mutex
 	closed      bool                // guarded by mu
@@ -158,7 +159,11 @@ func (s *sender) retarget(now time.Duration) (waiting bool) {
 		s.gate.Want(s.layers)
 	}
 	var demand rtpstream.Demand
-	for _, e := range [...]int{target, current, s.choice.ideal, s.start.bridge - 1} {
+	first := noEncoding
+	if waiting && current == noEncoding {
+		first = s.choice.first()
+	}
+	for _, e := range [...]int{target, current, s.choice.ideal, s.start.bridge - 1, first} {
 		if e != noEncoding && target != noEncoding {
 			demand = demand.With(uint8(e), s.layers)
 		}
@@ -213,7 +218,9 @@ func (s *sender) forward(p *rtpstream.Packet, now time.Duration, buf *scratch) {
 	}
 	w, ok := s.rewriter.Rewrite(p)
 	if !ok {
-		waiting := s.kind == mesh.Video && int(p.Stream.Encoding) == s.rewriter.Target() && was != s.rewriter.Target()
+		target := s.rewriter.Target()
+		waiting := s.kind == mesh.Video && target != noEncoding && was != target &&
+			(was == noEncoding || int(p.Stream.Encoding) == target)
 		s.mu.Unlock()
 		if waiting && s.catchUp(now, true, buf) { // what was kept elsewhere has come
 			s.retarget(now)

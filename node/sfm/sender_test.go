@@ -135,7 +135,9 @@ func (x *bench) putAt(encoding uint8, ts uint32, marker bool, payload []byte) {
 // drain does what the egress goroutine does with what is queued.
 func (x *bench) drain(now time.Duration) {
 	for it, ok := x.e.egress.queue.Pop(); ok; it, ok = x.e.egress.queue.Pop() {
-		it.sender.forward(it.packet, now, x.buf)
+		if !it.sender.backlog.queues(it.packet) {
+			it.sender.forward(it.packet, now, x.buf)
+		}
 		it.packet.Release()
 	}
 }
@@ -173,7 +175,7 @@ func BenchmarkForward(b *testing.B) {
 
 func TestSenderSwitchesAtKeyframes(t *testing.T) {
 	x := newBench(t, mesh.Video, 3, binding{ssrc: 7, payloadType: 96})
-	require.EqualValues(t, 0b100, x.media.Demand().Encodings)
+	require.EqualValues(t, 0b101, x.media.Demand().Encodings, "and what it may begin with")
 	require.Equal(t, 1, x.feedback.keyframes, "asked at once")
 	x.s.tick(time.Millisecond, x.buf)
 	require.Equal(t, 1, x.feedback.keyframes)
@@ -250,9 +252,9 @@ func TestSenderStartsFromThePast(t *testing.T) {
 		x.write(0, false, 1)
 	}
 	x.drain(s)
-	require.Empty(t, x.w.list)
-	x.s.tick(s, x.buf)
 	require.Len(t, x.w.list, 10, "the wanted encoding has nothing: a smaller one bridges the wait")
+	x.s.tick(s, x.buf)
+	require.Len(t, x.w.list, 10)
 	require.EqualValues(t, 0b101, x.media.Demand().Encodings)
 	x.write(0, false)
 	x.drain(s)
@@ -260,6 +262,7 @@ func TestSenderStartsFromThePast(t *testing.T) {
 	x.write(2, true, 2)
 	x.drain(s)
 	require.Len(t, x.w.list, 12, "until its keyframe comes")
+	require.EqualValues(t, 0b101, x.media.Demand().Encodings, "the other one's")
 	for i := 1; i < len(x.w.list); i++ {
 		require.Equal(t, x.w.list[i-1].header.SequenceNumber+1, x.w.list[i].header.SequenceNumber)
 		require.Positive(t, int32(x.w.list[i].header.Timestamp-x.w.list[i-1].header.Timestamp))
@@ -410,6 +413,60 @@ func TestSenderAndThePastOfAnotherNode(t *testing.T) {
 type watching struct{}
 
 func (watching) WritePacket(*rtpstream.Packet) {}
+
+// The past goes out in portions, and what comes meanwhile behind it.
+func TestSenderPacesThePast(t *testing.T) {
+	x := newBench(t, mesh.Video, 1, binding{ssrc: 7, payloadType: 96})
+	x.s.want(Wanted{Disabled: true}, 1)
+	x.write(0, true, 1)
+	const past = 120
+	for range past - 1 {
+		x.write(0, false, 1)
+	}
+	x.drain(1)
+	require.Empty(t, x.w.list)
+	x.s.want(Wanted{Quality: 2}, 1)
+	g := x.e.egress
+	x.s.tick(1, x.buf)
+	require.Len(t, x.w.list, catchFirst)
+	require.Equal(t, []*sender{x.s}, g.behind)
+	steps := 0
+	for ; len(g.behind) > 0; steps++ {
+		before := len(x.w.list)
+		for range 3 {
+			x.write(0, false, 1)
+		}
+		x.drain(1)
+		require.Len(t, x.w.list, before, "behind the past")
+		g.catch(1, x.buf)
+		require.LessOrEqual(t, len(x.w.list), before+catchStep+3)
+	}
+	require.Equal(t, (past-catchFirst+catchStep-1)/catchStep, steps)
+	require.Len(t, x.w.list, past+3*steps)
+	x.write(0, false, 1)
+	x.drain(1)
+	require.Len(t, x.w.list, past+3*steps+1, "at once")
+	for i := 1; i < len(x.w.list); i++ {
+		require.Equal(t, x.w.list[i-1].header.SequenceNumber+1, x.w.list[i].header.SequenceNumber)
+		require.Positive(t, int32(x.w.list[i].header.Timestamp-x.w.list[i-1].header.Timestamp))
+	}
+
+	// Nothing more goes to who has left, and nothing of it is kept.
+	x.now = 10 * time.Second
+	x.write(0, false, 1)
+	x.drain(x.now)
+	x.s.lost(x.now)
+	x.s.tick(x.now, x.buf)
+	require.NotEmpty(t, g.behind)
+	n := len(x.w.list)
+	x.s.close()
+	for range 100 {
+		g.catch(1, x.buf)
+	}
+	require.Empty(t, g.behind)
+	require.Empty(t, x.s.backlog.packets)
+	require.Len(t, x.w.list, n)
+}
 
 // RFC 3550 §6.4.1: a report maps an instant on the publisher's clock to the timestamp as sent.
 func TestSenderReports(t *testing.T) {

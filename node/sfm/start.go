@@ -127,7 +127,7 @@ func (s *sender) replay(encoding int, now time.Duration, buf *scratch) bool {
 	if s.track.bound.Load() == nil {
 		return false
 	}
-	packets := s.media.Stream(uint8(encoding)).Replay(now, replayBytes, buf.past[:0])
+	packets := s.media.Stream(uint8(encoding)).Replay(now, replayBytes, nil)
 	if len(packets) == 0 {
 		return false
 	}
@@ -136,13 +136,59 @@ func (s *sender) replay(encoding int, now time.Duration, buf *scratch) bool {
 	s.gate.Open(s.layers)
 	s.start.noteReplay(now)
 	s.mu.Unlock()
-	for i, p := range packets {
-		s.forward(p, now, buf)
-		p.Release()
-		packets[i] = nil
-	}
-	buf.past = packets[:0]
+	s.backlog.clear()
+	s.backlog.packets = packets
 	s.metrics.replays.Inc()
+	if s.catch(catchFirst, now, buf) {
+		s.egress.follow(s)
+	}
 	s.egress.wake() // the report that places the new timestamps in time
 	return true
+}
+
+// The past is sent in small portions: at once it would be more than the socket of a client, or a queue on its way, holds.
+// 10 packets in 5 ms are about 20 Mbit/s, and about as many frames as the milliseconds between their new timestamps.
+const (
+	catchFirst = 32 // packets at once
+	catchStep  = 10 // packets each catchTick, and as many more as came meanwhile
+	catchTick  = 5 * time.Millisecond
+)
+
+// backlog is what is still to be sent of the past, and what came behind it. The egress goroutine owns it.
+type backlog struct {
+	packets []*rtpstream.Packet // retained
+	came    int                 // since the last portion
+}
+
+func (b *backlog) clear() {
+	for _, p := range b.packets {
+		p.Release()
+	}
+	*b = backlog{}
+}
+
+// queues reports whether a packet has to wait for the past of its encoding, and takes it, retained, when it has.
+func (b *backlog) queues(p *rtpstream.Packet) bool {
+	if len(b.packets) == 0 || b.packets[0].Stream != p.Stream {
+		return false
+	}
+	b.packets = append(b.packets, p.Retain())
+	b.came++
+	return true
+}
+
+// catch sends a portion of the backlog, and reports whether there is more.
+func (s *sender) catch(packets int, now time.Duration, buf *scratch) bool {
+	b := &s.backlog
+	for n := packets + b.came; n > 0 && len(b.packets) > 0; n-- {
+		p := b.packets[0]
+		b.packets[0], b.packets = nil, b.packets[1:]
+		s.forward(p, now, buf) // may begin another past
+		p.Release()
+	}
+	b.came = 0
+	if len(b.packets) == 0 {
+		b.packets = nil
+	}
+	return b.packets != nil
 }
