@@ -214,7 +214,7 @@ func (t *ticker) tellLimit(f *sendFlow) {
 func (l *link) limitFlow(id uint32, can rtpstream.EncodingSet) {
 	pl := l.rx.flow(id)
 	if pl == nil {
-		l.senseless(dropBadControl) // it may have crossed our FlowClose
+		l.crossed(&l.left, id)
 		return
 	}
 	pl.withheld.Store(uint32(rtpstream.AllEncodings &^ can))

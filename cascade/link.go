@@ -83,6 +83,8 @@ type link struct {
 
 	flowMu sync.Mutex
 	flows  map[uint32]*sendFlow // guarded by flowMu; what the peer pulls, by its flow ID
+
+	left, over farewells // flows that ended of late: those this node pulled, those the peer did
 }
 
 func newLink(p *peer, control net.Conn, session uint64, opener bool) *link {

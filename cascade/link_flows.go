@@ -31,7 +31,7 @@ func (l *link) dispatch(m *cascadepb.LinkMessage) bool {
 		return l.changeFlow(b.FlowDemand)
 	case *cascadepb.LinkMessage_FlowClose:
 		if !l.endFlow(b.FlowClose.GetFlowId()) {
-			l.senseless(dropBadControl) // it may have crossed our SourceEnded
+			l.crossed(&l.over, b.FlowClose.GetFlowId())
 		}
 	case *cascadepb.LinkMessage_KeyframeRequest:
 		l.serveKeyframe(b.KeyframeRequest)
@@ -60,7 +60,7 @@ func (l *link) dispatch(m *cascadepb.LinkMessage) bool {
 
 func (l *link) event(flow uint32, kind eventKind, reason cascadepb.RefuseReason) {
 	if l.rx.flow(flow) == nil {
-		l.senseless(dropBadControl) // it may have crossed our FlowClose
+		l.crossed(&l.left, flow)
 		return
 	}
 	l.peer.push(peerEvent{link: l, flow: flow, kind: kind, reason: reason})
@@ -68,7 +68,11 @@ func (l *link) event(flow uint32, kind eventKind, reason cascadepb.RefuseReason)
 
 func (l *link) setClock(m *cascadepb.ClockUpdate) {
 	pl := l.rx.flow(m.GetFlowId())
-	if pl == nil || m.GetEncoding() >= rtpstream.MaxEncodings {
+	if pl == nil {
+		l.crossed(&l.left, m.GetFlowId())
+		return
+	}
+	if m.GetEncoding() >= rtpstream.MaxEncodings {
 		l.senseless(dropBadControl)
 		return
 	}
@@ -134,6 +138,7 @@ func (l *link) openFlow(m *cascadepb.FlowOpen) bool {
 }
 
 func (l *link) refuse(id uint32, reason cascadepb.RefuseReason) {
+	l.over.add(id, l.c.now())
 	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_FlowRefuse{
 		FlowRefuse: &cascadepb.FlowRefuse{FlowId: id, Reason: reason},
 	}})
@@ -170,7 +175,7 @@ func (l *link) changeFlow(m *cascadepb.FlowDemand) bool {
 	}
 	f := l.servedFlow(m.GetFlowId())
 	if f == nil {
-		l.senseless(dropBadControl)
+		l.crossed(&l.over, m.GetFlowId())
 		return true
 	}
 	f.twin.Store(m.GetTwin())
@@ -196,7 +201,11 @@ func (l *link) changeFlow(m *cascadepb.FlowDemand) bool {
 
 func (l *link) serveKeyframe(m *cascadepb.KeyframeRequest) {
 	f := l.servedFlow(m.GetFlowId())
-	if f == nil || m.GetEncoding() >= rtpstream.MaxEncodings {
+	if f == nil {
+		l.crossed(&l.over, m.GetFlowId())
+		return
+	}
+	if m.GetEncoding() >= rtpstream.MaxEncodings {
 		l.senseless(dropBadControl)
 		return
 	}
@@ -229,6 +238,7 @@ func (l *link) endFlow(id uint32) bool {
 	if f == nil {
 		return false
 	}
+	l.over.add(id, l.c.now())
 	l.tx.endFlow(f)
 	l.c.unrelay(f.sub.Source(), f)
 	f.sub.Close()

@@ -348,6 +348,7 @@ func (pl *pull) close(now time.Duration) {
 // forget takes the flow out of its link without a word to the peer.
 func (pl *pull) forget(now time.Duration) {
 	if pl.state != pullIdle {
+		pl.link.left.add(pl.flow, now)
 		pl.link.rx.setFlow(pl.flow, nil)
 		pl.link.ids.give(pl.flow, now)
 	}
