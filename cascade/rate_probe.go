@@ -11,7 +11,8 @@ const (
 	probeGain   = 1.25
 	probeDrain  = 0.85          // of the estimate, after one that did not
 	probeEnough = 1.1 / rateUse // of what is wanted: then all of it is planned for
-	probeGains  = 1.6           // after one that went well
+	probeGains  = 1.6           // after one that went well …
+	probeWhole  = 0.95          // … that is, came through to so large a share
 )
 
 type rateProbe struct {
@@ -72,13 +73,15 @@ func (c *rateControl) probed(now time.Duration) {
 	for back+1 < min(c.n, uint64(len(c.samples))-1) && c.sample(back).sentAt > p.began+20*time.Millisecond {
 		back++
 	}
-	delivered, _, _ := c.between(back)
+	delivered, sent, _ := c.between(back)
 	if delivered <= c.estimate*1.02 {
 		p.failed(now)
 		return
 	}
 	c.estimate = max(c.estimate, min(delivered, p.rate))
 	p.on, p.sending, p.gap, p.next = false, false, 0, now
-	p.well++
+	if p.well++; delivered < probeWhole*(1-c.ownLoss)*sent { // the end is near: a large step would fill the queue
+		p.well = 0
+	}
 	c.tick(now)
 }
