@@ -38,9 +38,10 @@
 // Commands wait in a queue of 1024, whose overflow ends the endpoint. EgressPackets wait for a client, the oldest is
 // dropped and counted. Descriptions hold at most 512 kB and 512 m-lines, data messages 65,535 bytes; reliable data that
 // is not taken (4 MB) ends the endpoint, lossy data is dropped. Who begins to watch begins with what came since the latest
-// keyframe, when that is 384 kB and six seconds at most. Keyframe requests go out once per KeyframeInterval and encoding,
-// for those who begin, or lose picture after picture, once per KeyframeJoinInterval. Retransmissions are bounded by a
-// quarter of what is sent.
+// keyframe, when that is 384 kB and six seconds at most, in portions of about 20 Mbit/s; or else with the smallest encoding,
+// which publishers never are told to stop while anything of a source is wanted. Keyframe requests go out once per
+// KeyframeInterval and encoding, for those who begin, or lose picture after picture, once per KeyframeJoinInterval.
+// Retransmissions are bounded by a quarter of what is sent.
 //
 // # References
 //
