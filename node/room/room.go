@@ -1,6 +1,7 @@
 package room
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/meridian-sfu/meridian/internal/mesh"
@@ -59,6 +60,7 @@ func (r *Room) Attach(p mesh.Participant, opt Options) []Effect {
 
 // Upsert takes a new record of a participant, local or remote. An unknown ID is a remote participant that joined. A
 // record whose Version does not grow, or that an identity's later join has outdated, is ignored. StateDisconnected removes.
+// What changed of the connection's quality alone is nobody told here: clients learn that otherwise, of all at once.
 func (r *Room) Upsert(p mesh.Participant) []Effect {
 	m := r.byID[p.ID]
 	switch {
@@ -67,6 +69,9 @@ func (r *Room) Upsert(p mesh.Participant) []Effect {
 	case m == nil:
 		return r.join(p)
 	case p.Version <= m.record.Version || p.Identity != m.record.Identity:
+		return nil
+	case qualityAlone(m.record, p):
+		m.record = p
 		return nil
 	}
 	c := changes{}
@@ -86,6 +91,15 @@ func (r *Room) Upsert(p mesh.Participant) []Effect {
 		}
 	}
 	return c.effects()
+}
+
+// qualityAlone reports whether nothing else is new in a record.
+func qualityAlone(before, p mesh.Participant) bool {
+	if before.Quality == p.Quality {
+		return false
+	}
+	before.Quality, before.Version = p.Quality, p.Version
+	return reflect.DeepEqual(before, p)
 }
 
 // Remove takes a participant out. reason is LiveKit's DisconnectReason number. An unknown ID is ignored.

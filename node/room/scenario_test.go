@@ -20,7 +20,7 @@ import (
 //	attach ID IDENTITY auto|manual [record]    remove ID       subscribe|unsubscribe ID SOURCE…
 //	upsert ID IDENTITY [record]                meta v=N TEXT
 //
-// record is any of: joining|joined|active|disconnected · v=N · node=N · sources=A,B · muted · hidden · nosub · acl=IDENTITY · at=SECONDS
+// record is any of: joining|joined|active|disconnected · v=N · node=N · sources=A,B · muted · hidden · nosub · acl=IDENTITY · at=SECONDS · quality=LEVEL
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	require.NoError(t, err)
@@ -110,6 +110,10 @@ func record(t *testing.T, id, identity string, words ...string) mesh.Participant
 			p.Permission.CanSubscribe = false
 		case "acl":
 			p.Subscribers = &mesh.SubscriberACL{Identities: map[mesh.Identity][]mesh.SourceID{mesh.Identity(value): nil}}
+		case "quality":
+			n, err := strconv.Atoi(value)
+			require.NoError(t, err)
+			p.Quality = mesh.Quality{Level: uint8(n), Score: 4}
 		case "at":
 			n, err := strconv.Atoi(value)
 			require.NoError(t, err)
