@@ -196,7 +196,7 @@ func (sub *Subscription) SetDemand(d Demand) {
 	s := sub.source
 	d = d.Only(1<<len(s.streams) - 1)
 	s.mu.Lock()
-	if !slices.Contains(s.subs, sub) {
+	if d == sub.want || !slices.Contains(s.subs, sub) { // the former is the rule: it is said again and again
 		s.mu.Unlock()
 		return
 	}
