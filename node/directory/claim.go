@@ -91,6 +91,14 @@ func (r *room) follow(o Ownership) {
 	}
 	r.setMeta(withOwnership(r.meta, o))
 	r.setRole(role)
+	if r.over() { // while it was claimed anew
+		if role == RoleOwner {
+			r.release(func() { r.finish(true) })
+		} else {
+			r.finish(true)
+		}
+		return
+	}
 	r.attachment = attachment{}
 	r.sequencer = sequencer{}
 	r.outs = nil

@@ -36,6 +36,11 @@ func (r *room) receive(peer mesh.NodeID, f *pb.Frame) {
 		r.receiveData(peer, data)
 		return
 	}
+	if f.GetEnded() != nil && r.released.Epoch != 0 && peer == r.released.Node && f.GetEpoch() == r.released.Epoch {
+		// The table said that the entry is gone before its owner's last word came. We may have claimed the room anew.
+		r.endLate(f.GetEnded().GetReason())
+		return
+	}
 	if r.known && f.GetEpoch() < r.owner.Epoch && f.GetRequest() == nil {
 		r.d.metrics.stale.Inc()
 		return

@@ -310,6 +310,22 @@ func (r *room) end(reason int32) {
 	r.finish(true)
 }
 
+// endLate is end by decision of the owner before, whose entry is gone already.
+func (r *room) endLate(reason int32) {
+	switch {
+	case r.over():
+	case r.currentRole() == RoleOwner:
+		r.dissolve()
+	case r.asking: // what the answer brings is given back: see follow
+		r.mu.Lock()
+		r.ended = true
+		r.mu.Unlock()
+		r.d.deps.Handler.Ended(r.name, reason)
+	default:
+		r.end(reason)
+	}
+}
+
 func (r *room) own() []mesh.Participant {
 	return slices.SortedFunc(maps.Values(r.records[r.d.self]), byJoin)
 }
