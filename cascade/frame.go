@@ -34,6 +34,9 @@ const (
 	frameAudio    = 11 // the same of audio
 	frameSliding  = 12 // a symbol of a sliding window
 
+	frameContextVideo = 13 // a packet of video behind a short header, its RTP header cut down
+	frameContextAudio = 14 // the same of audio
+
 	frameHeadBytes = 3 // octet and length
 )
 
@@ -43,6 +46,7 @@ var (
 	errFrameVersion = errors.New("cascade: frame of an unknown version")
 	errFrameType    = errors.New("cascade: frame of an unknown type")
 	errFrameLength  = errors.New("cascade: frame longer than its datagram")
+	errFrameContext = errors.New("cascade: frame of a context nobody proposed")
 	errFrameField   = errors.New("cascade: frame with a field out of range")
 )
 
@@ -64,7 +68,13 @@ func (f *frame) parity() bool {
 }
 
 // short reports whether the frame has a short header.
-func (f *frame) short() bool { return f.kind == frameVideo || f.kind == frameAudio }
+func (f *frame) short() bool { return f.kind == frameVideo || f.kind == frameAudio || f.cut() }
+
+// cut reports whether its RTP header is cut down as well.
+func (f *frame) cut() bool { return f.kind == frameContextVideo || f.kind == frameContextAudio }
+
+// ofAudio reports whether the short header is that of audio.
+func (f *frame) ofAudio() bool { return f.kind == frameAudio || f.kind == frameContextAudio }
 
 // nextFrame takes the first frame off b.
 func nextFrame(b []byte) (f frame, rest []byte, err error) {
@@ -77,7 +87,7 @@ func nextFrame(b []byte) (f frame, rest []byte, err error) {
 	if head>>6 != frameVersion || f.r && !f.short() {
 		return f, nil, errFrameVersion
 	}
-	if f.kind < frameMedia || f.kind > frameSliding {
+	if f.kind < frameMedia || f.kind > frameContextAudio {
 		return f, nil, errFrameType
 	}
 	if head&2 == 0 {
@@ -228,7 +238,8 @@ func (h *mediaHeader) appendTail(b []byte) []byte {
 	return b
 }
 
-// parseMedia reads the body of a media or fragment frame, or of one with a short header. The RTP bytes alias the body.
+// parseMedia reads the body of a media or fragment frame, or of one with a short header. The RTP bytes alias the body; of a
+// frame that is cut they begin with what is left of the RTP header.
 func parseMedia(f frame, h *mediaHeader) (rtp []byte, err error) {
 	*h = mediaHeader{}
 	if f.short() {

@@ -32,17 +32,24 @@ func (h *mediaHeader) fits() bool {
 // K, M, R, Q, Enc and TID are those of the long header, B says base class. Audio is of its own class and of encoding 0, without
 // marker; nothing was left out before the packet. Only a peer that greeted with FEATURE_COMPACT gets one.
 func appendShort(b []byte, h *mediaHeader, rtp []byte, last bool) []byte {
-	kind, tail := uint8(frameAudio), bit(h.Quiet, 7)|h.AudioLevel
+	kind := uint8(frameAudio)
 	if h.Class != classAudio {
 		kind = frameVideo
+	}
+	return append(h.appendShortHead(b, kind, len(rtp), last), rtp...)
+}
+
+// appendShortHead appends all of such a frame in front of so many RTP bytes.
+func (h *mediaHeader) appendShortHead(b []byte, kind uint8, rtpBytes int, last bool) []byte {
+	tail := bit(h.Quiet, 7) | h.AudioLevel
+	if h.Class != classAudio {
 		tail = bit(h.Keyframe, 7) | bit(h.Marker, 6) | bit(h.Class == classBase, 5) | h.Encoding&3<<3 | h.Temporal&7
 	}
 	at := len(b)
-	b = appendFrameHead(b, kind, varintBytes(h.Flow)+4+len(rtp), last)
+	b = appendFrameHead(b, kind, varintBytes(h.Flow)+4+rtpBytes, last)
 	b[at] |= bit(h.Retransmission, 0)
 	b = appendVarint(b, h.Flow)
-	b = append(b, byte(h.LinkSeq>>16), byte(h.LinkSeq>>8), byte(h.LinkSeq), tail)
-	return append(b, rtp...)
+	return append(b, byte(h.LinkSeq>>16), byte(h.LinkSeq>>8), byte(h.LinkSeq), tail)
 }
 
 // parseShort reads the body of a frame with a short header.
@@ -56,7 +63,7 @@ func parseShort(f frame, h *mediaHeader) (rtp []byte, err error) {
 	}
 	h.LinkSeq, h.Short, h.Retransmission = uint32(b[0])<<16|uint32(b[1])<<8|uint32(b[2]), true, f.r
 	tail := b[3]
-	if f.kind == frameAudio {
+	if f.ofAudio() {
 		h.Quiet, h.AudioLevel = tail&0x80 != 0, tail&0x7f // classAudio is 0
 	} else {
 		h.Keyframe, h.Marker, h.Encoding, h.Temporal = tail&0x80 != 0, tail&0x40 != 0, tail>>3&3, tail&7

@@ -150,6 +150,7 @@ func TestMalformedFramesAreErrors(t *testing.T) {
 	media := byte(frameVersion<<6 | frameMedia<<2)
 	fragment := byte(frameVersion<<6 | frameFragment<<2)
 	short := byte(frameVersion<<6 | frameVideo<<2)
+	cut := byte(frameVersion<<6 | frameContextVideo<<2)
 	rtp := make([]byte, 20)
 	cases := map[string]struct {
 		in   []byte
@@ -160,6 +161,8 @@ func TestMalformedFramesAreErrors(t *testing.T) {
 		"version 2":          {[]byte{2<<6 | frameMedia<<2}, errFrameVersion},
 		"reserved bit":       {[]byte{media | 1}, errFrameVersion},
 		"unknown type":       {[]byte{frameVersion<<6 | 15<<2}, errFrameType},
+		"cut, no header":     {[]byte{cut, 1, 0, 0, 1, 0, 0, 0, 0, 1}, errFrameShort},
+		"cut, too long":      {append([]byte{cut, 1, 0, 0, 1, 0}, make([]byte, rtpstream.MaxPacketBytes-rtpHeaderBytes+contextHeaderBytes+1)...), errFrameField},
 		"half a length":      {[]byte{media | 2, 0}, errFrameShort},
 		"length too long":    {[]byte{media | 2, 0, 9, 1}, errFrameLength},
 		"no flow":            {[]byte{media}, errFrameShort},
@@ -185,7 +188,9 @@ func TestMalformedFramesAreErrors(t *testing.T) {
 			f, _, err := nextFrame(tc.in)
 			if err == nil {
 				var h mediaHeader
-				_, err = parseMedia(f, &h)
+				if rtp, err = parseMedia(f, &h); err == nil && f.cut() {
+					_, err = parseContext(rtp, &cutHeader{})
+				}
 			}
 			require.ErrorIs(t, err, tc.want)
 		})
@@ -211,6 +216,10 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0x44, 0xff})
 	f.Add(appendShort(appendShort(nil, &mediaHeader{Flow: 70, Class: classBase, Retransmission: true}, make([]byte, 40), false), &mediaHeader{Flow: 5, AudioLevel: 80}, make([]byte, 40), true))
 	f.Add(append(appendFrameHead(appendReport(nil, rateReport{Clock: 1 << 31, Seq: 7, Age: 9, Bytes: 1 << 20, Packets: 3}), framePadding, 0, true), make([]byte, 70)...))
+	rtp := contextPacket(0x8060, 5, 6, 7, make([]byte, 40)...)
+	cutVideo, _ := appendContext(nil, &mediaHeader{Flow: 70, Class: classBase}, newContext(1, rtp), rtp, false)
+	cutAudio, _ := appendContext(cutVideo, &mediaHeader{Flow: 5, AudioLevel: 80, Retransmission: true}, newContext(3, rtp), rtp, true)
+	f.Add(cutAudio)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 0 {
 			fr, rest, err := nextFrame(b)
@@ -218,6 +227,31 @@ func FuzzFrame(f *testing.F) {
 				return
 			}
 			switch fr.kind {
+			case frameContextVideo, frameContextAudio:
+				var h, h2 mediaHeader
+				var cut, cut2 cutHeader
+				body, err := parseMedia(fr, &h)
+				if err == nil {
+					body, err = parseContext(body, &cut)
+				}
+				if err != nil {
+					return
+				}
+				require.True(t, h.fits())
+				c := headerContext{id: cut.context, octets: 0x8060, ssrc: 9, timestamp: 1<<32 - 5}
+				var dst [rtpstream.MaxPacketBytes]byte
+				again, ok := appendContext(nil, &h, &c, dst[:c.whole(dst[:], cut, h.Marker, body)], true)
+				require.True(t, ok)
+				f2, _, err := nextFrame(again)
+				require.NoError(t, err)
+				require.Equal(t, fr.r, f2.r)
+				body2, err := parseMedia(f2, &h2)
+				require.NoError(t, err)
+				body2, err = parseContext(body2, &cut2)
+				require.NoError(t, err)
+				require.Equal(t, h, h2)
+				require.Equal(t, cut, cut2)
+				require.Equal(t, body, body2)
 			case frameVideo, frameAudio:
 				var h mediaHeader
 				rtp, err := parseMedia(fr, &h)

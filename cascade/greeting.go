@@ -17,7 +17,8 @@ const protocolVersion = 1
 
 // features is what this release understands beyond that.
 const features = uint32(cascadepb.Feature_FEATURE_FEC | cascadepb.Feature_FEATURE_RATE | cascadepb.Feature_FEATURE_WITHHELD |
-	cascadepb.Feature_FEATURE_COMPACT | cascadepb.Feature_FEATURE_LINK_STATE | cascadepb.Feature_FEATURE_SLIDING)
+	cascadepb.Feature_FEATURE_COMPACT | cascadepb.Feature_FEATURE_LINK_STATE | cascadepb.Feature_FEATURE_SLIDING |
+	cascadepb.Feature_FEATURE_HEADER_CONTEXT)
 
 // maxControlBytes bounds one control message. The largest is a FlowOpen with a long path.
 const maxControlBytes = 32 << 10

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/meridian-sfu/meridian/internal/meshnet"
+	"github.com/meridian-sfu/meridian/internal/meshpb/cascadepb"
 	"github.com/meridian-sfu/meridian/internal/rtpstream"
 )
 
@@ -95,6 +96,9 @@ func newDirectSender(t testing.TB, n int) (*sender, []*capture, *sendFlow, *came
 func (s *sender) one(f *sendFlow, cam *camera, marker bool, now time.Duration) {
 	p := cam.packet(0)
 	p.Stream, p.Marker = cam.Stream(0), marker
+	if marker {
+		p.Raw()[1] |= rtpMarker
+	}
 	s.write(f, p, now)
 	p.Release()
 }
@@ -305,9 +309,23 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// On direct media a packet costs no allocation on its way out or in.
+// On direct media a packet costs no allocation on its way out or in, with whole headers or little of them, and no more
+// with parity.
 func TestDirectPathAllocs(t *testing.T) {
+	for name, x := range map[string]struct{ contexts, parity bool }{"plain": {}, "contexts": {contexts: true}, "contexts and parity": {true, true}} {
+		t.Run(name, func(t *testing.T) { directPathAllocs(t, x.contexts, x.parity) })
+	}
+}
+
+func directPathAllocs(t *testing.T, contexts, parity bool) {
 	s, conns, f, cam := newDirectSender(t, 2)
+	if contexts {
+		know := features
+		if !parity {
+			know &^= uint32(cascadepb.Feature_FEATURE_FEC)
+		}
+		s.adapt(150*ms, 0.02, 1, know, ms)
+	}
 	var pool rtpstream.Pool
 	l := &link{tx: s, rx: newReceiver(DefaultConfig(), &pool, new(counters))}
 	pl := pullOf(cam)
@@ -318,17 +336,29 @@ func TestDirectPathAllocs(t *testing.T) {
 	in := newLane(0, wire, ms)
 	s.lanes[0].direct, s.lanes[1].direct = wire, wire
 	now := ms
-	wire.each = func(b []byte) { l.arrived(in, b, now) }
+	cut, symbols := 0, 0
+	wire.each = func(b []byte) {
+		if fr, _, err := nextFrame(b); err == nil {
+			cut, symbols = cut+boolInt(fr.cut()), symbols+boolInt(fr.parity())
+		}
+		l.arrived(in, b, now)
+	}
 	run := func() {
 		now += ms
 		s.one(f, cam, true, now)
+		for _, m := range l.rx.propose(now) {
+			f.contexts[m.GetEncoding()].Store(&headerContext{uint8(m.GetContext()), uint16(m.GetOctets()), m.GetSsrc(), m.GetTimestamp()})
+		}
 	}
+	l.rx.contexts.on.Store(contexts)
 	for range 5000 { // fill the caches
 		run()
 	}
 	require.Zero(t, testing.AllocsPerRun(1000, run))
 	s.flush()
 	require.Equal(t, 6001, sink.n)
+	require.Equal(t, contexts, cut > 5000, "%d were cut", cut)
+	require.Equal(t, parity, symbols > 500, "%d symbols", symbols)
 }
 
 // passing is a lane whose other end gets each datagram at once.

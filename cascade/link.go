@@ -162,6 +162,11 @@ func (l *link) knowsRate() bool {
 	return l.features.Load()&uint32(cascadepb.Feature_FEATURE_RATE) != 0
 }
 
+// knowsContexts reports whether the peer understands frames whose RTP header is cut down, and what they are cut down by.
+func (l *link) knowsContexts() bool {
+	return l.features.Load()&uint32(cascadepb.Feature_FEATURE_HEADER_CONTEXT) != 0
+}
+
 // ping asks for a word on the control path.
 func (l *link) ping(now time.Duration) {
 	l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_Ping{Ping: &cascadepb.Ping{Token: uint64(now)}}})

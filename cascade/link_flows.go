@@ -48,6 +48,8 @@ func (l *link) dispatch(m *cascadepb.LinkMessage) bool {
 		l.event(b.SourceEnded.GetFlowId(), eventEnded, 0)
 	case *cascadepb.LinkMessage_LinkState:
 		return l.hear(b.LinkState)
+	case *cascadepb.LinkMessage_HeaderContext:
+		return l.takeContext(b.HeaderContext)
 	case *cascadepb.LinkMessage_ClockUpdate:
 		l.setClock(b.ClockUpdate)
 	case *cascadepb.LinkMessage_Hello, *cascadepb.LinkMessage_Welcome:

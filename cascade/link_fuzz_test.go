@@ -54,6 +54,14 @@ func FuzzLink(f *testing.F) {
 	f.Add([]byte(linkScript{}.then(scriptDatagram, appendProbe(nil, probe{Sent: 1, Highest: 50, Loss: 9000, Burst: 40})...).
 		say(open).then(scriptMedia, make([]byte, 60)...).then(scriptTime, make([]byte, 40)...).
 		then(scriptDatagram, appendReport(nil, rateReport{Clock: 1, Seq: 7, Bytes: 900, Packets: 3})...).then(scriptTime, 1)))
+	said := &cascadepb.LinkMessage{Version: 1, Body: &cascadepb.LinkMessage_HeaderContext{HeaderContext: &cascadepb.HeaderContext{
+		FlowId: 3, Context: 2, Octets: 0x8060, Timestamp: 1<<32 - 90000,
+	}}}
+	f.Add([]byte(linkScript{}.say(open).then(scriptMedia, 1, 2).say(said).then(scriptMedia, 1, 2, 3).then(scriptTime, 1, 2, 3)))
+	plain := contextPacket(0x8060, 9, 1, 2, make([]byte, 40)...)
+	cut, _ := appendContext(nil, &mediaHeader{Flow: 1, LinkSeq: 2, Class: classRest}, newContext(0, plain), plain, true)
+	f.Add([]byte(linkScript{}.then(scriptDatagram, mediaFrame(1, 1, plain)...).then(scriptTime, make([]byte, 30)...).
+		then(scriptDatagram, cut...).then(scriptTime, make([]byte, 20)...)))
 	sliding := func(h parityHeader, symbol []byte) []byte {
 		h.Sliding, h.Span = true, 52*ms
 		b := appendParity(nil, h, symbol)
@@ -139,7 +147,10 @@ func fuzzDrain(t *testing.T, l *link, ln *lane, now time.Duration) {
 				_, _, err = parseParity(fr)
 			case fr.media():
 				var h mediaHeader
-				_, err = parseMedia(fr, &h)
+				var rtp []byte
+				if rtp, err = parseMedia(fr, &h); err == nil && fr.cut() {
+					_, err = parseContext(rtp, &cutHeader{})
+				}
 			case fr.kind == frameNack:
 				_, err = parseNack(fr.body, new([maxNackEntries]nackEntry))
 			case fr.kind == frameProbe:

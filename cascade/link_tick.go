@@ -97,6 +97,7 @@ func (t *ticker) round(now time.Duration) {
 		l.tolerate(lies)
 	}
 	t.measure(now)
+	t.propose(now)
 	t.lanes = l.tx.snapshotLanes(t.lanes[:0])
 	for _, ln := range t.lanes {
 		l.tx.resize(ln, datagramBytes(ln.conn))
@@ -115,6 +116,15 @@ func (t *ticker) round(now time.Duration) {
 	l.news()
 	t.measureLayers(now)
 	t.planLayers(now)
+}
+
+// propose tells the peer what is known of the RTP headers it sends.
+func (t *ticker) propose(now time.Duration) {
+	l := t.link
+	l.rx.contexts.on.Store(l.knowsContexts())
+	for _, c := range l.rx.propose(now) {
+		l.post(&cascadepb.LinkMessage{Body: &cascadepb.LinkMessage_HeaderContext{HeaderContext: c}})
+	}
 }
 
 // measure tells the peer of the loss on its way here, and plans for the loss it told of.

@@ -30,14 +30,15 @@ type inbound struct {
 // streams. What comes over direct lanes is dealt with by who reads it; what comes over others is queued for one loop,
 // which also looks after packets that wait for others. They take turns.
 type receiver struct {
-	pool  *rtpstream.Pool
-	stats *counters
-	queue *rtpstream.Queue[inbound]
-	fresh atomic.Int64            // when what was queued last came, a time.Duration
-	flows atomic.Pointer[[]*pull] // by flow ID; replaced as a whole by the peer's goroutine
-	gap   chan struct{}           // capacity 1: something is missing that was not before
-	lies  atomic.Int64            // frames refused that would have cost too much, since the ticker looked
-	holds chan struct{}           // capacity 1: something waits for less time than the loop does
+	pool     *rtpstream.Pool
+	stats    *counters
+	queue    *rtpstream.Queue[inbound]
+	fresh    atomic.Int64            // when what was queued last came, a time.Duration
+	flows    atomic.Pointer[[]*pull] // by flow ID; replaced as a whole by the peer's goroutine
+	contexts contextTable
+	gap      chan struct{} // capacity 1: something is missing that was not before
+	lies     atomic.Int64  // frames refused that would have cost too much, since the ticker looked
+	holds    chan struct{} // capacity 1: something waits for less time than the loop does
 
 	// turn is held while packets are dealt with and over the sinks, so that each stream has one writer. mu is taken
 	// inside it. Nobody waits for it but who brings packets: sinks never block.
@@ -68,12 +69,15 @@ func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
 	}
 }
 
-// parseInbound makes a packet of a media or fragment frame.
+// parseInbound makes a packet of a media or fragment frame that is not cut.
 func parseInbound(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, error) {
 	in := inbound{at: now}
 	rtp, err := parseMedia(f, &in.h)
-	if err != nil {
+	switch {
+	case err != nil:
 		return inbound{}, err
+	case f.cut():
+		return inbound{}, errFrameType
 	}
 	in.pkt, in.size = pool.Get(), len(rtp)
 	copy(in.pkt.Buffer(), rtp)
@@ -91,9 +95,12 @@ func parseInbound(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, er
 func (r *receiver) take(f frame, now time.Duration, direct bool) error {
 	var in inbound
 	var err error
-	if f.parity() {
+	switch {
+	case f.parity():
 		in, err = parseInboundParity(f, r.pool, now)
-	} else {
+	case f.cut():
+		in, err = r.parseInboundCut(f, now)
+	default:
 		in, err = parseInbound(f, r.pool, now)
 	}
 	switch {
@@ -107,6 +114,30 @@ func (r *receiver) take(f frame, now time.Duration, direct bool) error {
 		r.deliver(&in)
 	}
 	return nil
+}
+
+// parseInboundCut makes a packet of a media frame whose RTP header is cut down.
+func (r *receiver) parseInboundCut(f frame, now time.Duration) (inbound, error) {
+	in := inbound{at: now}
+	var cut cutHeader
+	rtp, err := parseMedia(f, &in.h)
+	if err == nil {
+		rtp, err = parseContext(rtp, &cut)
+	}
+	if err != nil {
+		return inbound{}, err
+	}
+	c := r.contexts.find(&in.h, cut)
+	if c == nil {
+		return inbound{}, errFrameContext
+	}
+	in.pkt = r.pool.Get()
+	in.size = c.whole(in.pkt.Buffer(), cut, in.h.Marker, rtp)
+	if err := in.pkt.Parse(in.size); err != nil {
+		in.pkt.Release()
+		return inbound{}, err
+	}
+	return in, nil
 }
 
 // parseInboundParity makes a packet of a parity frame.
@@ -379,6 +410,7 @@ func (r *receiver) hand(p *heldPacket) {
 	}
 	r.order(p).handed(p.pkt.SequenceNumber)
 	pkt := p.pkt
+	r.contexts.note(p.h.Flow, p.h.Encoding, pkt.Raw(), p.at)
 	pkt.Arrival = p.at
 	pkt.Keyframe = p.h.Keyframe
 	pkt.Spatial, pkt.Temporal, pkt.AudioLevel = p.h.Spatial, p.h.Temporal, p.h.AudioLevel
@@ -468,6 +500,9 @@ func (r *receiver) flow(id uint32) *pull {
 
 // setFlow puts a pull at a flow ID, or with nil takes it away. Called by the peer's goroutine only.
 func (r *receiver) setFlow(id uint32, p *pull) {
+	if p != nil {
+		r.contexts.begin(id)
+	}
 	old := r.table()
 	fresh := make([]*pull, max(len(old), int(id)+1))
 	copy(fresh, old)

@@ -28,7 +28,7 @@ func TestNackRepairsLoss(t *testing.T) {
 				return false
 			}
 			switch f.kind {
-			case frameMedia, frameVideo: // every tenth packet, and of every second of these the first two retransmissions
+			case frameMedia, frameVideo, frameContextVideo: // every tenth packet, and of every second of these the first two retransmissions
 				var m mediaHeader
 				if _, err := parseMedia(f, &m); err != nil {
 					return false

@@ -298,6 +298,11 @@ func (it *item) append(b []byte, last bool) []byte {
 	}
 	h := it.header()
 	if it.compact && h.fits() {
+		if c := it.flow.contexts[h.Encoding%rtpstream.MaxEncodings].Load(); c != nil {
+			if b, ok := appendContext(b, &h, c, it.rtp(), last); ok {
+				return b
+			}
+		}
 		return appendShort(b, &h, it.rtp(), last)
 	}
 	return appendMedia(b, &h, it.rtp(), last)

@@ -43,6 +43,7 @@ type sendFlow struct {
 	flowLimit
 	toldLimit rtpstream.EncodingSet // what the peer knows can come; ticker only
 
+	contexts [rtpstream.MaxEncodings]atomic.Pointer[headerContext]         // what the peer knows of RTP headers
 	clocks   [rtpstream.MaxEncodings]atomic.Pointer[rtpstream.SenderClock] // last ones sent
 	keyframe [rtpstream.MaxEncodings]atomic.Int64                          // last request taken, a time.Duration
 	broken   [rtpstream.MaxEncodings]atomic.Bool                           // a packet others build on was dropped: a keyframe is due

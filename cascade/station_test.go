@@ -156,7 +156,8 @@ func (c *camera) packet(e uint8) *rtpstream.Packet {
 	b[2], b[3] = byte(seq>>8), byte(seq)
 	ts := uint32(seq) * 3000
 	b[4], b[5], b[6], b[7] = byte(ts>>24), byte(ts>>16), byte(ts>>8), byte(ts)
-	for i := 8; i < len(b); i++ {
+	b[8], b[9], b[10], b[11] = 0x12, 0x34, 0x56, e
+	for i := 12; i < len(b); i++ {
 		b[i] = byte(i) ^ byte(seq) ^ e
 	}
 	if err := p.Parse(len(b)); err != nil {

@@ -41,6 +41,8 @@ const (
 	Feature_FEATURE_LINK_STATE Feature = 64
 	// Parity symbols that cover a sliding window.
 	Feature_FEATURE_SLIDING Feature = 128
+	// HeaderContext, and media frames whose RTP header is cut down by it.
+	Feature_FEATURE_HEADER_CONTEXT Feature = 256
 )
 
 // Enum value maps for Feature.
@@ -53,15 +55,17 @@ var (
 		16:  "FEATURE_COMPACT",
 		64:  "FEATURE_LINK_STATE",
 		128: "FEATURE_SLIDING",
+		256: "FEATURE_HEADER_CONTEXT",
 	}
 	Feature_value = map[string]int32{
-		"FEATURE_UNSPECIFIED": 0,
-		"FEATURE_FEC":         1,
-		"FEATURE_RATE":        2,
-		"FEATURE_WITHHELD":    8,
-		"FEATURE_COMPACT":     16,
-		"FEATURE_LINK_STATE":  64,
-		"FEATURE_SLIDING":     128,
+		"FEATURE_UNSPECIFIED":    0,
+		"FEATURE_FEC":            1,
+		"FEATURE_RATE":           2,
+		"FEATURE_WITHHELD":       8,
+		"FEATURE_COMPACT":        16,
+		"FEATURE_LINK_STATE":     64,
+		"FEATURE_SLIDING":        128,
+		"FEATURE_HEADER_CONTEXT": 256,
 	}
 )
 
@@ -260,6 +264,7 @@ type LinkMessage struct {
 	//	*LinkMessage_LanesWanted
 	//	*LinkMessage_FlowLimit
 	//	*LinkMessage_LinkState
+	//	*LinkMessage_HeaderContext
 	Body          isLinkMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -462,6 +467,15 @@ func (x *LinkMessage) GetLinkState() *LinkState {
 	return nil
 }
 
+func (x *LinkMessage) GetHeaderContext() *HeaderContext {
+	if x != nil {
+		if x, ok := x.Body.(*LinkMessage_HeaderContext); ok {
+			return x.HeaderContext
+		}
+	}
+	return nil
+}
+
 type isLinkMessage_Body interface {
 	isLinkMessage_Body()
 }
@@ -534,6 +548,10 @@ type LinkMessage_LinkState struct {
 	LinkState *LinkState `protobuf:"bytes,40,opt,name=link_state,json=linkState,proto3,oneof"`
 }
 
+type LinkMessage_HeaderContext struct {
+	HeaderContext *HeaderContext `protobuf:"bytes,41,opt,name=header_context,json=headerContext,proto3,oneof"`
+}
+
 func (*LinkMessage_Hello) isLinkMessage_Body() {}
 
 func (*LinkMessage_Welcome) isLinkMessage_Body() {}
@@ -567,6 +585,8 @@ func (*LinkMessage_LanesWanted) isLinkMessage_Body() {}
 func (*LinkMessage_FlowLimit) isLinkMessage_Body() {}
 
 func (*LinkMessage_LinkState) isLinkMessage_Body() {}
+
+func (*LinkMessage_HeaderContext) isLinkMessage_Body() {}
 
 // Hello opens a link. It is the first message of whoever needs the link first.
 type Hello struct {
@@ -1653,6 +1673,95 @@ func (x *FlowLimit) GetEncodings() uint32 {
 	return 0
 }
 
+// HeaderContext tells the sender of a flow what its receiver knows of the RTP headers of one encoding: frames that name it
+// need not say this. It replaces an earlier one of the same number; what was sent with that may still come for a while.
+type HeaderContext struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	FlowId   uint32                 `protobuf:"varint,1,opt,name=flow_id,json=flowId,proto3" json:"flow_id,omitempty"`
+	Encoding uint32                 `protobuf:"varint,2,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// 0 to 3.
+	Context uint32 `protobuf:"varint,3,opt,name=context,proto3" json:"context,omitempty"`
+	// The first two octets of the RTP header (RFC 3550 §5.1), without marker.
+	Octets uint32 `protobuf:"varint,4,opt,name=octets,proto3" json:"octets,omitempty"`
+	Ssrc   uint32 `protobuf:"fixed32,5,opt,name=ssrc,proto3" json:"ssrc,omitempty"`
+	// RTP timestamps are told from this one on, in 22 bits.
+	Timestamp     uint32 `protobuf:"fixed32,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderContext) Reset() {
+	*x = HeaderContext{}
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderContext) ProtoMessage() {}
+
+func (x *HeaderContext) ProtoReflect() protoreflect.Message {
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderContext.ProtoReflect.Descriptor instead.
+func (*HeaderContext) Descriptor() ([]byte, []int) {
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *HeaderContext) GetFlowId() uint32 {
+	if x != nil {
+		return x.FlowId
+	}
+	return 0
+}
+
+func (x *HeaderContext) GetEncoding() uint32 {
+	if x != nil {
+		return x.Encoding
+	}
+	return 0
+}
+
+func (x *HeaderContext) GetContext() uint32 {
+	if x != nil {
+		return x.Context
+	}
+	return 0
+}
+
+func (x *HeaderContext) GetOctets() uint32 {
+	if x != nil {
+		return x.Octets
+	}
+	return 0
+}
+
+func (x *HeaderContext) GetSsrc() uint32 {
+	if x != nil {
+		return x.Ssrc
+	}
+	return 0
+}
+
+func (x *HeaderContext) GetTimestamp() uint32 {
+	if x != nil {
+		return x.Timestamp
+	}
+	return 0
+}
+
 // FlowClose ends a flow. The opener of the flow sends it.
 type FlowClose struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1663,7 +1772,7 @@ type FlowClose struct {
 
 func (x *FlowClose) Reset() {
 	*x = FlowClose{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1784,7 @@ func (x *FlowClose) String() string {
 func (*FlowClose) ProtoMessage() {}
 
 func (x *FlowClose) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[18]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1797,7 @@ func (x *FlowClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowClose.ProtoReflect.Descriptor instead.
 func (*FlowClose) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{18}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FlowClose) GetFlowId() uint32 {
@@ -1711,7 +1820,7 @@ type KeyframeRequest struct {
 
 func (x *KeyframeRequest) Reset() {
 	*x = KeyframeRequest{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1832,7 @@ func (x *KeyframeRequest) String() string {
 func (*KeyframeRequest) ProtoMessage() {}
 
 func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[19]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1845,7 @@ func (x *KeyframeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyframeRequest.ProtoReflect.Descriptor instead.
 func (*KeyframeRequest) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{19}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KeyframeRequest) GetFlowId() uint32 {
@@ -1773,7 +1882,7 @@ type ClockUpdate struct {
 
 func (x *ClockUpdate) Reset() {
 	*x = ClockUpdate{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1894,7 @@ func (x *ClockUpdate) String() string {
 func (*ClockUpdate) ProtoMessage() {}
 
 func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[20]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1907,7 @@ func (x *ClockUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockUpdate.ProtoReflect.Descriptor instead.
 func (*ClockUpdate) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{20}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClockUpdate) GetFlowId() uint32 {
@@ -1839,7 +1948,7 @@ type SourceEnded struct {
 
 func (x *SourceEnded) Reset() {
 	*x = SourceEnded{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +1960,7 @@ func (x *SourceEnded) String() string {
 func (*SourceEnded) ProtoMessage() {}
 
 func (x *SourceEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[21]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +1973,7 @@ func (x *SourceEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEnded.ProtoReflect.Descriptor instead.
 func (*SourceEnded) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{21}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SourceEnded) GetFlowId() uint32 {
@@ -1888,7 +1997,7 @@ type LaneHello struct {
 
 func (x *LaneHello) Reset() {
 	*x = LaneHello{}
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[22]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2009,7 @@ func (x *LaneHello) String() string {
 func (*LaneHello) ProtoMessage() {}
 
 func (x *LaneHello) ProtoReflect() protoreflect.Message {
-	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[22]
+	mi := &file_meridian_cascade_v1_cascade_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2022,7 @@ func (x *LaneHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneHello.ProtoReflect.Descriptor instead.
 func (*LaneHello) Descriptor() ([]byte, []int) {
-	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{22}
+	return file_meridian_cascade_v1_cascade_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LaneHello) GetVersion() uint32 {
@@ -1941,7 +2050,7 @@ var File_meridian_cascade_v1_cascade_proto protoreflect.FileDescriptor
 
 const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\n" +
-	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xf0\b\n" +
+	"!meridian/cascade/v1/cascade.proto\x12\x13meridian.cascade.v1\"\xbd\t\n" +
 	"\vLinkMessage\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x122\n" +
 	"\x05hello\x18\x02 \x01(\v2\x1a.meridian.cascade.v1.HelloH\x00R\x05hello\x128\n" +
@@ -1968,7 +2077,8 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\n" +
 	"flow_limit\x18\x1f \x01(\v2\x1e.meridian.cascade.v1.FlowLimitH\x00R\tflowLimit\x12?\n" +
 	"\n" +
-	"link_state\x18( \x01(\v2\x1e.meridian.cascade.v1.LinkStateH\x00R\tlinkStateB\x06\n" +
+	"link_state\x18( \x01(\v2\x1e.meridian.cascade.v1.LinkStateH\x00R\tlinkState\x12K\n" +
+	"\x0eheader_context\x18) \x01(\v2\".meridian.cascade.v1.HeaderContextH\x00R\rheaderContextB\x06\n" +
 	"\x04body\"\xaa\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
@@ -2048,7 +2158,14 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x04twin\x18\x05 \x01(\bR\x04twin\"B\n" +
 	"\tFlowLimit\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x12\x1c\n" +
-	"\tencodings\x18\x02 \x01(\rR\tencodings\"$\n" +
+	"\tencodings\x18\x02 \x01(\rR\tencodings\"\xa8\x01\n" +
+	"\rHeaderContext\x12\x17\n" +
+	"\aflow_id\x18\x01 \x01(\rR\x06flowId\x12\x1a\n" +
+	"\bencoding\x18\x02 \x01(\rR\bencoding\x12\x18\n" +
+	"\acontext\x18\x03 \x01(\rR\acontext\x12\x16\n" +
+	"\x06octets\x18\x04 \x01(\rR\x06octets\x12\x12\n" +
+	"\x04ssrc\x18\x05 \x01(\aR\x04ssrc\x12\x1c\n" +
+	"\ttimestamp\x18\x06 \x01(\aR\ttimestamp\"$\n" +
 	"\tFlowClose\x12\x17\n" +
 	"\aflow_id\x18\x01 \x01(\rR\x06flowId\"Z\n" +
 	"\x0fKeyframeRequest\x12\x17\n" +
@@ -2065,7 +2182,7 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\tLaneHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x06R\asession\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index*\x9e\x01\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index*\xbb\x01\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFEATURE_FEC\x10\x01\x12\x10\n" +
@@ -2073,7 +2190,8 @@ const file_meridian_cascade_v1_cascade_proto_rawDesc = "" +
 	"\x10FEATURE_WITHHELD\x10\b\x12\x13\n" +
 	"\x0fFEATURE_COMPACT\x10\x10\x12\x16\n" +
 	"\x12FEATURE_LINK_STATE\x10@\x12\x14\n" +
-	"\x0fFEATURE_SLIDING\x10\x80\x01*\xb0\x02\n" +
+	"\x0fFEATURE_SLIDING\x10\x80\x01\x12\x1b\n" +
+	"\x16FEATURE_HEADER_CONTEXT\x10\x80\x02*\xb0\x02\n" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLOSE_REASON_SHUTDOWN\x10\x01\x12\x15\n" +
@@ -2108,7 +2226,7 @@ func file_meridian_cascade_v1_cascade_proto_rawDescGZIP() []byte {
 }
 
 var file_meridian_cascade_v1_cascade_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_meridian_cascade_v1_cascade_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(Feature)(0),            // 0: meridian.cascade.v1.Feature
 	(CloseReason)(0),        // 1: meridian.cascade.v1.CloseReason
@@ -2131,11 +2249,12 @@ var file_meridian_cascade_v1_cascade_proto_goTypes = []any{
 	(*FlowRefuse)(nil),      // 18: meridian.cascade.v1.FlowRefuse
 	(*FlowDemand)(nil),      // 19: meridian.cascade.v1.FlowDemand
 	(*FlowLimit)(nil),       // 20: meridian.cascade.v1.FlowLimit
-	(*FlowClose)(nil),       // 21: meridian.cascade.v1.FlowClose
-	(*KeyframeRequest)(nil), // 22: meridian.cascade.v1.KeyframeRequest
-	(*ClockUpdate)(nil),     // 23: meridian.cascade.v1.ClockUpdate
-	(*SourceEnded)(nil),     // 24: meridian.cascade.v1.SourceEnded
-	(*LaneHello)(nil),       // 25: meridian.cascade.v1.LaneHello
+	(*HeaderContext)(nil),   // 21: meridian.cascade.v1.HeaderContext
+	(*FlowClose)(nil),       // 22: meridian.cascade.v1.FlowClose
+	(*KeyframeRequest)(nil), // 23: meridian.cascade.v1.KeyframeRequest
+	(*ClockUpdate)(nil),     // 24: meridian.cascade.v1.ClockUpdate
+	(*SourceEnded)(nil),     // 25: meridian.cascade.v1.SourceEnded
+	(*LaneHello)(nil),       // 26: meridian.cascade.v1.LaneHello
 }
 var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	4,  // 0: meridian.cascade.v1.LinkMessage.hello:type_name -> meridian.cascade.v1.Hello
@@ -2148,25 +2267,26 @@ var file_meridian_cascade_v1_cascade_proto_depIdxs = []int32{
 	17, // 7: meridian.cascade.v1.LinkMessage.flow_accept:type_name -> meridian.cascade.v1.FlowAccept
 	18, // 8: meridian.cascade.v1.LinkMessage.flow_refuse:type_name -> meridian.cascade.v1.FlowRefuse
 	19, // 9: meridian.cascade.v1.LinkMessage.flow_demand:type_name -> meridian.cascade.v1.FlowDemand
-	21, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
-	22, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
-	23, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
-	24, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
+	22, // 10: meridian.cascade.v1.LinkMessage.flow_close:type_name -> meridian.cascade.v1.FlowClose
+	23, // 11: meridian.cascade.v1.LinkMessage.keyframe_request:type_name -> meridian.cascade.v1.KeyframeRequest
+	24, // 12: meridian.cascade.v1.LinkMessage.clock_update:type_name -> meridian.cascade.v1.ClockUpdate
+	25, // 13: meridian.cascade.v1.LinkMessage.source_ended:type_name -> meridian.cascade.v1.SourceEnded
 	8,  // 14: meridian.cascade.v1.LinkMessage.lanes_wanted:type_name -> meridian.cascade.v1.LanesWanted
 	20, // 15: meridian.cascade.v1.LinkMessage.flow_limit:type_name -> meridian.cascade.v1.FlowLimit
 	9,  // 16: meridian.cascade.v1.LinkMessage.link_state:type_name -> meridian.cascade.v1.LinkState
-	1,  // 17: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
-	10, // 18: meridian.cascade.v1.LinkState.links:type_name -> meridian.cascade.v1.NodeLink
-	14, // 19: meridian.cascade.v1.Demand.layers:type_name -> meridian.cascade.v1.LayerDemand
-	13, // 20: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
-	16, // 21: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
-	2,  // 22: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
-	13, // 23: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	21, // 17: meridian.cascade.v1.LinkMessage.header_context:type_name -> meridian.cascade.v1.HeaderContext
+	1,  // 18: meridian.cascade.v1.LinkClose.reason:type_name -> meridian.cascade.v1.CloseReason
+	10, // 19: meridian.cascade.v1.LinkState.links:type_name -> meridian.cascade.v1.NodeLink
+	14, // 20: meridian.cascade.v1.Demand.layers:type_name -> meridian.cascade.v1.LayerDemand
+	13, // 21: meridian.cascade.v1.FlowOpen.demand:type_name -> meridian.cascade.v1.Demand
+	16, // 22: meridian.cascade.v1.FlowOpen.source_info:type_name -> meridian.cascade.v1.SourceInfo
+	2,  // 23: meridian.cascade.v1.FlowRefuse.reason:type_name -> meridian.cascade.v1.RefuseReason
+	13, // 24: meridian.cascade.v1.FlowDemand.demand:type_name -> meridian.cascade.v1.Demand
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_meridian_cascade_v1_cascade_proto_init() }
@@ -2192,6 +2312,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 		(*LinkMessage_LanesWanted)(nil),
 		(*LinkMessage_FlowLimit)(nil),
 		(*LinkMessage_LinkState)(nil),
+		(*LinkMessage_HeaderContext)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2199,7 +2320,7 @@ func file_meridian_cascade_v1_cascade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meridian_cascade_v1_cascade_proto_rawDesc), len(file_meridian_cascade_v1_cascade_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
