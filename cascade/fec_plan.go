@@ -10,7 +10,7 @@ const (
 	fecMinRTT      = 60 * time.Millisecond // below, a NACK is early enough
 	fecMinLoss     = 0.0005
 	fecRandomShare = 0.2   // bytes of parity to bytes of media at most, losses coming alone: small blocks need it
-	fecBurstShare  = 0.222 // … losses coming in bursts, where it never is enough
+	fecBurstShare  = 0.229 // … losses coming in bursts, where it never is enough
 
 	fecAge         = 50 * time.Millisecond
 	fecSpread      = 3 * time.Millisecond

@@ -104,20 +104,23 @@ func TestSlidingWindow(t *testing.T) {
 		loss, burst, residual, audio, overhead, rate float64
 		packets                                      int
 	}{
-		"2 % random, 20 Mbit/s":         {0.02, 1, 0.0001, 0.0001, 0.082, 20e6, 200_000},
+		"2 % random, 20 Mbit/s":         {0.02, 1, 0.00006, 0.0001, 0.09, 20e6, 200_000},
 		"2 % random, 2 Mbit/s":          {0.02, 1, 0.0009, 0.0004, 0.2, 2e6, 60_000},
 		"0.1 % random, 20 Mbit/s":       {0.001, 1, 0.0001, 0.0001, 0.02, 20e6, 60_000},
-		"5 % in bursts of 4, 20 Mbit/s": {0.05, 4, 0.0030, 0.002, 0.22, 20e6, 60_000},
-		"5 % in bursts of 4, 60 Mbit/s": {0.05, 4, 0.0030, 0.002, 0.22, 60e6, 30_000},
+		"5 % in bursts of 4, 20 Mbit/s": {0.05, 4, 0.0030, 0.002, 0.225, 20e6, 60_000},
+		"5 % in bursts of 4, 60 Mbit/s": {0.05, 4, 0.0030, 0.002, 0.225, 60e6, 30_000},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(2) {
-				residual, audio, overhead := simulateSliding(t, x.loss, x.burst, x.rate, seed, x.packets)
-				t.Logf("residual %.4f %%, audio %.4f %%, overhead %.1f %%", 100*residual, 100*audio, 100*overhead)
-				require.LessOrEqual(t, residual, x.residual)
-				require.LessOrEqual(t, audio, x.audio)
+			const seeds = 3
+			residual, audio := 0.0, 0.0 // means: a window that fails is several packets at once
+			for seed := range uint64(seeds) {
+				r, a, overhead := simulateSliding(t, x.loss, x.burst, x.rate, seed, x.packets)
+				t.Logf("residual %.4f %%, audio %.4f %%, overhead %.1f %%", 100*r, 100*a, 100*overhead)
+				residual, audio = residual+r/seeds, audio+a/seeds
 				require.LessOrEqual(t, overhead, x.overhead)
 			}
+			require.LessOrEqual(t, residual, x.residual)
+			require.LessOrEqual(t, audio, x.audio)
 		})
 	}
 }
