@@ -260,12 +260,12 @@ func TestRepairOverAnOcean(t *testing.T) {
 		"bursts": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6},
 			2,
-			wanBounds{0.004, 0.002, 0.0002, 0.23},
+			wanBounds{0.004, 0.002, 0.0002, 0.235},
 		},
 		"frames": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6, frames: true, machine: true},
-			2,
-			wanBounds{0.004, 0.003, 0.00005, 0.23},
+			6,
+			wanBounds{0.004, 0.003, 0.0001, 0.235},
 		},
 		"random frames": {
 			wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 20e6, frames: true, machine: true},
