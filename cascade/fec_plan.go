@@ -95,8 +95,8 @@ type pathLoss struct {
 
 const (
 	pathKeep   = 0.99
-	pathWorse  = 3.0 // standard deviations that a report may be above the mean
-	pathBetter = 4   // … below it
+	pathWorse  = 4 // standard deviations that a report may be above the mean
+	pathBetter = 4 // … below it
 	fewPackets = 100
 )
 

@@ -8,7 +8,7 @@ import (
 // Limits of parity over a sliding window. A packet has all the parity of a window after it.
 const (
 	slideSlots     = 256
-	slideGoal      = 9e-6 // of the ladder, which is for blocks: a window leaves a third of it, and a few packets at a time
+	slideGoal      = 7e-6 // of the ladder, which is for blocks: a window leaves a third of it, and a few packets at a time
 	slideGoalShort = 2e-4
 	slideAge       = 52 * time.Millisecond
 	slideBurstAge  = 47 * time.Millisecond // what is left is asked for afterwards
