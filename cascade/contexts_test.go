@@ -3,6 +3,7 @@ package cascade
 import (
 	"bytes"
 	"encoding/binary"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -176,7 +177,9 @@ func TestContextsOfLiars(t *testing.T) {
 		defer r.Close()
 		r.Media().Subscribe(&meterSink{sent: map[uint16]time.Time{}}).SetDemand(all(0))
 		time.Sleep(time.Second)
+		a.mu.Lock()
 		l := a.peers["b"].link
+		a.mu.Unlock()
 		for name, m := range map[string]*cascadepb.HeaderContext{
 			"encoding": {Encoding: rtpstream.MaxEncodings, Octets: 0x8060},
 			"number":   {Context: contextRing, Octets: 0x8060},
@@ -250,6 +253,9 @@ func TestContextsOverALossyLink(t *testing.T) {
 			time.Sleep(4 * time.Millisecond)
 		}
 		time.Sleep(2 * time.Second)
+		h.setDrop(nil)
+		sink.mu.Lock()
+		defer sink.mu.Unlock()
 		for _, got := range sink.got {
 			want := sent[binary.BigEndian.Uint16(got[2:])]
 			require.Equal(t, want, got)
@@ -262,6 +268,13 @@ func TestContextsOverALossyLink(t *testing.T) {
 }
 
 // bytesSink keeps what comes.
-type bytesSink struct{ got [][]byte }
+type bytesSink struct {
+	mu  sync.Mutex
+	got [][]byte
+}
 
-func (s *bytesSink) WritePacket(p *rtpstream.Packet) { s.got = append(s.got, bytes.Clone(p.Raw())) }
+func (s *bytesSink) WritePacket(p *rtpstream.Packet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, bytes.Clone(p.Raw()))
+}
