@@ -15,7 +15,8 @@
 // goroutine that reads the socket and the sinks. Where a lane carries QUIC DATAGRAMs there are a queue and a send loop
 // on one side, a receive loop and a queue on the other.
 //
-// Original RTP travels untouched behind a link header (drawn in frame.go). What is lost between the nodes is repaired
+// Original RTP travels behind a link header (drawn in frame.go), whole or without what of its header the other side has said it
+// knows (contexts.go), and comes out untouched. What is lost between the nodes is repaired
 // between the nodes. A packet that overtook others of its stream on another lane waits a few milliseconds for them
 // (reorder.go); nothing waits for a repair.
 //
@@ -62,8 +63,8 @@
 // kinds asks one budget (repair_budget.go), which earns 27 bytes for a hundred of media, or 120 for a hundred of audio where
 // that is more, and saves up what a second earns, 16 to 160 kB; 64 halves of oversized packets; Config.MaxLanes lanes, 128
 // at most; Config.MaxFlows flows each way. A flow
-// begins with 128 kB of what is kept since the latest keyframe; 250 packets of a stream are left out in a row. Garbage is
-// counted and ignored up to Config.GarbageLimit a second; beyond, or for a control message no honest node sends, the
+// has four contexts of RTP headers for each encoding, one more a second at most; it begins with 128 kB of what is kept since
+// the latest keyframe; 250 packets of a stream are left out in a row. Garbage is counted and ignored up to Config.GarbageLimit a second; beyond, or for a control message no honest node sends, the
 // link is closed and the peer not welcome for five seconds. A path has three hops at most.
 //
 // Nothing holds live media for more than 60 ms (queues_test.go names every queue): in front of the lanes Config.QueueDelay and
@@ -75,5 +76,5 @@
 // # References
 //
 // RFC 9221 (QUIC datagrams), draft-ietf-avtcore-rtp-over-quic (flow IDs), RFC 6865 (Reed–Solomon for RTP), RFC 4585 §6.2.1 (NACK), RFC 3550 §6.4.1
-// (sender reports), RFC 7667 §3.7.
+// (sender reports), RFC 5795 (the idea of contexts; not its profiles, which build on packets that came before), RFC 7667 §3.7.
 package cascade
