@@ -15,17 +15,6 @@ const (
 	receiveAge   = 60 * time.Millisecond
 )
 
-// inbound is one parsed media, fragment or parity frame. It owns a reference to its packet.
-type inbound struct {
-	h    mediaHeader
-	pkt  *rtpstream.Packet // of a fragment: unparsed, the half's bytes at the front of the buffer
-	size int               // RTP bytes in the frame
-	at   time.Duration
-
-	parity   parityHeader // of a parity symbol, whose bytes are at the front of the buffer; no parities otherwise
-	restored bool         // made of parity symbols
-}
-
 // receiver is the incoming half of a link: it finds what is lost, makes up for it, puts in order and writes to the
 // streams. What comes over direct lanes is dealt with by who reads it; what comes over others is queued for one loop,
 // which also looks after packets that wait for others. They take turns.
@@ -69,27 +58,6 @@ func newReceiver(cfg Config, pool *rtpstream.Pool, stats *counters) *receiver {
 	}
 }
 
-// parseInbound makes a packet of a media or fragment frame that is not cut.
-func parseInbound(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, error) {
-	in := inbound{at: now}
-	rtp, err := parseMedia(f, &in.h)
-	switch {
-	case err != nil:
-		return inbound{}, err
-	case f.cut():
-		return inbound{}, errFrameType
-	}
-	in.pkt, in.size = pool.Get(), len(rtp)
-	copy(in.pkt.Buffer(), rtp)
-	if in.h.Total == 0 {
-		if err := in.pkt.Parse(in.size); err != nil {
-			in.pkt.Release()
-			return inbound{}, err
-		}
-	}
-	return in, nil
-}
-
 // take parses a media, fragment or parity frame, and either deals with it or queues it. In the first case the caller
 // has the turn. Called by lanes, concurrently.
 func (r *receiver) take(f frame, now time.Duration, direct bool) error {
@@ -114,41 +82,6 @@ func (r *receiver) take(f frame, now time.Duration, direct bool) error {
 		r.deliver(&in)
 	}
 	return nil
-}
-
-// parseInboundCut makes a packet of a media frame whose RTP header is cut down.
-func (r *receiver) parseInboundCut(f frame, now time.Duration) (inbound, error) {
-	in := inbound{at: now}
-	var cut cutHeader
-	rtp, err := parseMedia(f, &in.h)
-	if err == nil {
-		rtp, err = parseContext(rtp, &cut)
-	}
-	if err != nil {
-		return inbound{}, err
-	}
-	c := r.contexts.find(&in.h, cut)
-	if c == nil {
-		return inbound{}, errFrameContext
-	}
-	in.pkt = r.pool.Get()
-	in.size = c.whole(in.pkt.Buffer(), cut, in.h.Marker, rtp)
-	if err := in.pkt.Parse(in.size); err != nil {
-		in.pkt.Release()
-		return inbound{}, err
-	}
-	return in, nil
-}
-
-// parseInboundParity makes a packet of a parity frame.
-func parseInboundParity(f frame, pool *rtpstream.Pool, now time.Duration) (inbound, error) {
-	h, symbol, err := parseParity(f)
-	if err != nil {
-		return inbound{}, err
-	}
-	in := inbound{at: now, parity: h, pkt: pool.Get(), size: len(symbol)}
-	copy(in.pkt.Buffer(), symbol)
-	return in, nil
 }
 
 func (r *receiver) enqueue(in inbound) {
