@@ -264,8 +264,8 @@ func TestRepairOverAnOcean(t *testing.T) {
 		},
 		"frames": {
 			wan{rtt: 150 * ms, loss: 0.05, burst: 4, rate: 20e6, frames: true, machine: true},
-			6,
-			wanBounds{0.004, 0.003, 0.00015, 0.235},
+			12,
+			wanBounds{0.004, 0.003, 0.0001, 0.235},
 		},
 		"random frames": {
 			wan{rtt: 150 * ms, loss: 0.02, burst: 1, rate: 20e6, frames: true, machine: true},
